@@ -1,0 +1,287 @@
+"""The shapes that data, model and metrics hand each other. A leaf: it imports torch and numpy only.
+
+N crowns, B pictures in a batch, C bands, H x W pixels. Boxes are `xyxy` in pixels of the picture they
+belong to, x to the right, y down, the first pixel spanning 0..1. Masks stay *cropped*: a crown of
+40 x 40 px in a window of 1024 x 1024 costs 1.6 kB, not 1 MB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+IGNORE = 255
+"""Semantic id of pixels that take no part in loss or metrics."""
+
+CROWN_STRIDE = 4
+"""Input pixels per cell of the crown diameter map."""
+
+DENSITY_STRIDE = 32
+"""Input pixels per cell of the canopy density map."""
+
+
+@dataclass(frozen=True)
+class CroppedMasks:
+    """N binary masks, each stored as its own small rectangle.
+
+    Attributes:
+        pixels: uint8 `[sum(w*h)]`, 1 inside the crown, rows of each rectangle one after the other.
+        rect_xywh_px: int64 `[N, 4]`, where each rectangle lies; w = h = 0 means "this crown has no mask".
+    """
+
+    pixels: Tensor
+    rect_xywh_px: Tensor
+
+    def __len__(self) -> int:
+        return int(self.rect_xywh_px.shape[0])
+
+    @property
+    def starts(self) -> Tensor:
+        """int64 `[N]`: where each rectangle begins in `pixels`."""
+        sizes = self.rect_xywh_px[:, 2] * self.rect_xywh_px[:, 3]
+        return torch.cumsum(sizes, 0) - sizes
+
+    @property
+    def has_mask(self) -> Tensor:
+        """bool `[N]`."""
+        return self.rect_xywh_px[:, 2] * self.rect_xywh_px[:, 3] > 0
+
+    @classmethod
+    def empty(cls, n: int = 0) -> CroppedMasks:
+        """`n` crowns without masks."""
+        return cls(torch.zeros(0, dtype=torch.uint8), torch.zeros(n, 4, dtype=torch.int64))
+
+    @classmethod
+    def from_crops(cls, crops: Sequence[tuple[int, int, npt.NDArray[np.uint8]] | None]) -> CroppedMasks:
+        """From `(x, y, uint8 [h, w])` a crown, None where a crown has no mask."""
+        rects = [(0, 0, 0, 0) if c is None else (c[0], c[1], c[2].shape[1], c[2].shape[0]) for c in crops]
+        flat = [np.ascontiguousarray(c[2], dtype=np.uint8).reshape(-1) for c in crops if c is not None]
+        pixels = torch.from_numpy(np.concatenate(flat)) if flat else torch.zeros(0, dtype=torch.uint8)
+        return cls(pixels, torch.tensor(rects, dtype=torch.int64).reshape(-1, 4))
+
+    def crop(self, i: int) -> tuple[int, int, Tensor]:
+        """`(x, y, uint8 [h, w])` of crown `i`."""
+        x, y, w, h = (int(v) for v in self.rect_xywh_px[i])
+        start = int(self.starts[i])
+        return x, y, self.pixels[start : start + w * h].reshape(h, w)
+
+    def areas_px(self) -> Tensor:
+        """int64 `[N]`: pixels inside each crown (0 where there is no mask)."""
+        sizes = self.rect_xywh_px[:, 2] * self.rect_xywh_px[:, 3]
+        owner = torch.repeat_interleave(torch.arange(len(self), device=sizes.device), sizes)
+        return torch.zeros(len(self), dtype=torch.int64, device=sizes.device).index_add_(0, owner, self.pixels.long())
+
+    def select(self, keep: Tensor) -> CroppedMasks:
+        """The masks at integer (or bool) `keep`, in that order."""
+        index = keep.nonzero().flatten() if keep.dtype == torch.bool else keep
+        crops = [self.pixels[s : s + n] for s, n in zip(*self._spans(index), strict=True)]
+        pixels = torch.cat(crops) if crops else self.pixels[:0]
+        return CroppedMasks(pixels, self.rect_xywh_px[index])
+
+    def _spans(self, index: Tensor) -> tuple[list[int], list[int]]:
+        sizes = (self.rect_xywh_px[:, 2] * self.rect_xywh_px[:, 3])[index]
+        return self.starts[index].tolist(), sizes.tolist()
+
+    def dense(self, height: int, width: int) -> Tensor:
+        """uint8 `[N, height, width]`; for pictures and tests, not for training."""
+        out = torch.zeros(len(self), height, width, dtype=torch.uint8)
+        for i in range(len(self)):
+            x, y, m = self.crop(i)
+            x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + m.shape[1], width), min(y + m.shape[0], height)
+            if x1 > x0 and y1 > y0:
+                out[i, y0:y1, x0:x1] = m[y0 - y : y1 - y, x0 - x : x1 - x]
+        return out
+
+    def to(self, device: torch.device | str) -> CroppedMasks:
+        return CroppedMasks(self.pixels.to(device), self.rect_xywh_px.to(device))
+
+
+@dataclass(frozen=True)
+class Crowns:
+    """Truth of one window: N crowns.
+
+    Attributes:
+        boxes_xyxy_px: float32 `[N, 4]`.
+        labels: int64 `[N]`, 1 = first instance class (0 is background).
+        masks: one per crown; a crown annotated by a box only has none.
+        diameter_px: float32 `[N]`, crown diameter in pixels of this window.
+    """
+
+    boxes_xyxy_px: Tensor
+    labels: Tensor
+    masks: CroppedMasks
+    diameter_px: Tensor
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    @classmethod
+    def empty(cls) -> Crowns:
+        return cls(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), CroppedMasks.empty(), torch.zeros(0))
+
+    def to(self, device: torch.device | str) -> Crowns:
+        return Crowns(
+            self.boxes_xyxy_px.to(device), self.labels.to(device), self.masks.to(device), self.diameter_px.to(device)
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One window, ready for the network.
+
+    Attributes:
+        image: float32 `[C, H, W]`, scaled as the InputSpec says (not yet normalised).
+        valid: bool `[H, W]`, False at NoData and padding.
+        crowns: its truth.
+        semantic: uint8 `[H, W]`, 255 = ignored (NoData and padding included); None: no semantic truth.
+        crown_diameter_px: float32 `[H/4, W/4]`, diameter of the crown at the cell's centre, 0 = no crown or
+            unknown; None: no crown of this window has a mask.
+        density: float32 `[H/32, W/32]`, share of the cell's known pixels covered by tree classes, -1 =
+            unknown; None with `semantic` None.
+        key: 63-bit integer, a function of (seed, epoch, index): the root of every random draw made for it.
+        picture: stable id of the window (validation gathers by it), e.g. "12:0:512" (image id, y, x).
+        gsd_m: metres a pixel of this window, None = unknown.
+        size_hw_px: height and width before padding; padding is at the right and at the bottom.
+        core_xyxy_px: the part of the window that is counted in validation; the rest is context. Cores of a
+            picture's windows cover it once. The whole window where there is no grid.
+    """
+
+    image: Tensor
+    valid: Tensor
+    crowns: Crowns
+    semantic: Tensor | None
+    crown_diameter_px: Tensor | None
+    density: Tensor | None
+    key: int
+    picture: str
+    gsd_m: float | None
+    size_hw_px: tuple[int, int]
+    core_xyxy_px: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples of one size. Dense truths are stacked with their "unknown" value where a sample has none.
+
+    Attributes:
+        images: float32 `[B, C, H, W]`; valid: bool `[B, H, W]`; crowns: B of them.
+        semantic: uint8 `[B, H, W]`, 255 = ignored; crown_diameter_px: float32 `[B, H/4, W/4]`, 0 = unknown;
+        density: float32 `[B, H/32, W/32]`, -1 = unknown.
+        keys, pictures, gsd_m, sizes_hw_px, cores_xyxy_px: one per sample.
+    """
+
+    images: Tensor
+    valid: Tensor
+    crowns: list[Crowns]
+    semantic: Tensor
+    crown_diameter_px: Tensor
+    density: Tensor
+    keys: list[int]
+    pictures: list[str]
+    gsd_m: list[float | None]
+    sizes_hw_px: list[tuple[int, int]]
+    cores_xyxy_px: list[tuple[int, int, int, int]]
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    def to(self, device: torch.device | str, *, dtype: torch.dtype | None = None) -> Batch:
+        """All tensors on `device`; the pictures also as `dtype` (fp64 proofs)."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in moved.items():
+            if isinstance(value, Tensor):
+                moved[name] = value.to(device, non_blocking=True)
+        moved["images"] = moved["images"].to(dtype or self.images.dtype)
+        moved["crowns"] = [c.to(device) for c in self.crowns]
+        return Batch(**moved)
+
+    def pin_memory(self) -> Batch:
+        tensors = {f.name: v.pin_memory() for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        return replace(self, **tensors)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one size; absent dense truths become their "unknown" value."""
+
+    def stack(values: list[Tensor | None], shape: tuple[int, int], unknown: float, dtype: torch.dtype) -> Tensor:
+        return torch.stack([torch.full(shape, unknown, dtype=dtype) if v is None else v.to(dtype) for v in values])
+
+    h, w = samples[0].image.shape[-2:]
+    return Batch(
+        images=torch.stack([s.image for s in samples]),
+        valid=torch.stack([s.valid for s in samples]),
+        crowns=[s.crowns for s in samples],
+        semantic=stack([s.semantic for s in samples], (h, w), IGNORE, torch.uint8),
+        crown_diameter_px=stack(
+            [s.crown_diameter_px for s in samples], (h // CROWN_STRIDE, w // CROWN_STRIDE), 0.0, torch.float32
+        ),
+        density=stack([s.density for s in samples], (h // DENSITY_STRIDE, w // DENSITY_STRIDE), -1.0, torch.float32),
+        keys=[s.key for s in samples],
+        pictures=[s.picture for s in samples],
+        gsd_m=[s.gsd_m for s in samples],
+        sizes_hw_px=[s.size_hw_px for s in samples],
+        cores_xyxy_px=[s.core_xyxy_px for s in samples],
+    )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one picture, on the CPU, in pixels of that picture (padding removed).
+
+    Attributes:
+        boxes_xyxy_px: float32 `[N, 4]`; scores: float32 `[N]`, falling; labels: int64 `[N]`.
+        masks: cropped, None where the head has none.
+        semantic: uint8 `[H, W]`, most likely class; None when the head is off.
+        crown_diameter_px: float32 `[H/4, W/4]`; None when the head is off. Metres = this * gsd_m.
+        density: float32 `[H/32, W/32]` in 0..1; None when the head is off.
+    """
+
+    boxes_xyxy_px: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: CroppedMasks | None
+    semantic: Tensor | None
+    crown_diameter_px: Tensor | None
+    density: Tensor | None
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a picture becomes the network's input. Travels in the checkpoint; evaluate and predict apply it.
+
+    Attributes:
+        bands: 1-based band numbers read from the raster, in order.
+        scale: pixel values are divided by it (255 for uint8); mean, std: per band, after scaling.
+        tile_size: side of a training window, px; gsd_m: metres a pixel that windows were resampled to, None = native.
+        category_map: dataset category -> class name ("ignore" drops it).
+        instance_classes, semantic_classes: names; instance_classes[0] is class 1, semantic_classes[0] class 0.
+    """
+
+    bands: tuple[int, ...]
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    tile_size: int
+    gsd_m: float | None
+    category_map: Mapping[str, str] = field(default_factory=dict)
+    instance_classes: tuple[str, ...] = ()
+    semantic_classes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers only, so that a checkpoint stays loadable with `weights_only=True`."""
+        out: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            k: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else v for k, v in out.items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> InputSpec:
+        known = {f.name for f in fields(cls)}
+        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        return cls(**plain)

@@ -1,0 +1,215 @@
+"""Who the train function talks to. Four small protocols; `loop.train` knows nothing else of the world.
+
+========  ==========================================================  =======================================
+object    answers                                                     called
+========  ==========================================================  =======================================
+Task      what is learnt?                                             by the loop, every rank
+Reporter  where do records and checkpoints go, shall I stop,          every rank, equally often (a report may
+          where do I resume?                                          be a barrier); may raise StopTraining
+Callback  who watches?                                                rank 0 only, no collectives
+========  ==========================================================  =======================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from cabruca.runtime import Runtime
+
+Metrics = dict[str, float]
+"""name -> number; NaN where a number is undefined (written as null)."""
+
+State = dict[str, Any]
+"""What a checkpoint holds: tensors and plain containers only."""
+
+
+class StopTraining(Exception):
+    """Raised by a Reporter, on all ranks alike, to end training after saving.
+
+    `state` is the status that the run is left in; `reason` is for people.
+    """
+
+    def __init__(self, reason: str, state: Literal["stopped", "interrupted"] = "stopped") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.state = state
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One micro-batch's losses, a value per picture, so that any cut of the batch sums to the same.
+
+    Attributes:
+        total: `[B]`, weighted sum, differentiable.
+        parts: name -> `[B]`, detached, unweighted, for the record (`loss_instance`, `rpn`, ...).
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for people: name without suffix, uint8 `[H, W, 3]`."""
+
+    name: str
+    rgb: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a pass over the validation set found; the loop adds the `val/` in front of each name."""
+
+    metrics: Metrics
+    pictures: Sequence[Picture] = ()
+
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+"""Makes the autocast context of the run's precision (a null context in fp32 and fp64)."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What is learnt. Everything random in it is a function of (seed, epoch, sample index)."""
+
+    def build_model(self) -> nn.Module:
+        """A fresh model on the CPU, initialised from `training.seed` alone (global RNG untouched)."""
+        ...
+
+    def parameter_part(self, name: str) -> str:
+        """`backbone`, `heads` or `custom`: the group of the parameter called `name`."""
+        ...
+
+    def num_train_samples(self, epoch: int) -> int:
+        """Samples in training epoch `epoch` (0-based)."""
+        ...
+
+    def train_batches(self, epoch: int, index_batches: Sequence[Sequence[int]], runtime: Runtime) -> Iterable[Any]:
+        """One batch for each list of sample indices, in order, on `runtime.device`."""
+        ...
+
+    def losses(self, model: nn.Module, batch: Any) -> Losses:
+        """Per-picture losses of a batch (called under autocast)."""
+        ...
+
+    def validate(self, model: nn.Module, runtime: Runtime, autocast: Autocast, *, epoch: int) -> Validation:
+        """Metrics over the whole validation set; this rank's share is gathered inside. Leaves no trace in `model`."""
+        ...
+
+    def state(self) -> State:
+        """What evaluate and predict need besides weights (input specification, classes, ...)."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Facts known before the first step.
+
+    Attributes:
+        num_epochs, steps_per_epoch, batch_size (over all ranks), effective_batch: the arithmetic, derived once.
+        device, precision: as resolved. parameters: trainable numbers in the model. resumed_epoch: epochs done before.
+        config: the resolved configuration as plain containers, secrets redacted.
+    """
+
+    num_epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    effective_batch: int
+    device: str
+    precision: str
+    parameters: int
+    resumed_epoch: int
+    resumed_step: int
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row: at a logged step or at an epoch's end. `metrics` names are complete (`train/...`, `val/...`, `lr/...`,
+    `time/...`, `memory/...`). `epoch` counts epochs completed (during an epoch: before it), `step` optimizer steps."""
+
+    epoch: int
+    step: int
+    metrics: Metrics
+    stage: int = 0
+    pictures: Sequence[Picture] = field(default=())
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How it ended.
+
+    Attributes:
+        state: `finished` (all epochs, or early stopping), `stopped` (a scheduler asked), `interrupted` (a signal).
+        epochs: epochs completed; step: optimizer steps; best: monitored metric's best value or None; best_epoch.
+        metrics: the last epoch's record. message: one line for people.
+    """
+
+    state: Literal["finished", "stopped", "interrupted"]
+    epochs: int
+    step: int
+    best: float | None
+    best_epoch: int | None
+    metrics: Metrics
+    message: str
+
+
+class Callback(Protocol):
+    """Who watches. Rank 0 only; five typed hooks; subclass `BaseCallback` to need only some."""
+
+    def on_start(self, info: RunInfo) -> None: ...
+    def on_step(self, record: Record) -> None: ...
+    def on_validation(self, record: Record) -> None: ...
+    def on_epoch(self, record: Record) -> None: ...
+    def on_end(self, result: TrainResult | None, error: BaseException | None) -> None: ...
+
+
+class BaseCallback:
+    """Five hooks that do nothing."""
+
+    def on_start(self, info: RunInfo) -> None: ...
+    def on_step(self, record: Record) -> None: ...
+    def on_validation(self, record: Record) -> None: ...
+    def on_epoch(self, record: Record) -> None: ...
+    def on_end(self, result: TrainResult | None, error: BaseException | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Save:
+    """A checkpoint to be written, and under which names. `state` is built only when called (rank 0)."""
+
+    state: Callable[[], State]
+    best: bool = False
+    numbered: bool = False
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """Where results and checkpoints go; whether to stop; where to resume."""
+
+    def resume(self) -> State | None:
+        """The state to go on from, on every rank, or None for a fresh start."""
+        ...
+
+    def heartbeat(self, record: Record) -> Literal["go", "save", "stop"]:
+        """After every optimizer step on every rank: go on; save the middle of the epoch; or save and stop."""
+        ...
+
+    def save(self, record: Record, save: Save) -> None:
+        """Write a checkpoint in the middle of an epoch."""
+        ...
+
+    def report(self, record: Record, save: Save) -> None:
+        """At an epoch's end: keep the record and the checkpoint. May raise StopTraining on all ranks."""
+        ...
+
+    def finish(self, result: TrainResult | None, error: BaseException | None) -> None:
+        """The last call, whatever happened."""
+        ...
