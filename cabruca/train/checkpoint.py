@@ -1,0 +1,247 @@
+"""Checkpoint files: written so that no kill can leave a broken one, read so that none can run code.
+
+A checkpoint `name.pth` has a sidecar `name.json`, `{epoch, step, metric, bytes, sha256, time}`, that tells other
+programs what is inside without unpickling anything. Both are prepared under hidden temporary names in the same
+folder, flushed to disk, and then renamed: the `.pth` first, its `.json` after it. Whoever looks between the two
+renames finds the new `.pth` vouched for by the prepared sidecar, so there is no moment without an intact file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import pickle
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cabruca.errors import CheckpointError
+from cabruca.train.protocols import State
+
+FORMAT_VERSION = 1
+"""Raised when the keys of a State change their meaning; a reader refuses what is newer than itself."""
+
+Sidecar = dict[str, Any]
+
+
+def write(path: str | Path, state: State, *, metric: float | None) -> None:
+    """Write `state` to `path` and its sidecar beside it, atomically and durably.
+
+    Args:
+        path: ends in `.pth`; the folder is made where it is missing.
+        state: tensors and plain containers only; `format_version` is added.
+        metric: the monitored metric, for the sidecar; None or NaN become null.
+
+    Raises:
+        CheckpointError: something in `state` could not be read back with `weights_only=True`, or the disk refused.
+    """
+    path = Path(path)
+    state = {"format_version": FORMAT_VERSION, **state}
+    _refuse_objects(state, "state")
+    temporary = _temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a temporary name left by a kill inside `copy` can be a second name of a good file: never write into it
+        temporary.unlink(missing_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            _flush(file.fileno())
+        sidecar = {
+            "epoch": state.get("epoch"),
+            "step": state.get("step"),
+            "metric": metric if metric is not None and math.isfinite(metric) else None,
+            "bytes": temporary.stat().st_size,
+            "sha256": _sha256(temporary),
+            "time": time.time(),
+        }
+        _publish(temporary, path, sidecar)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"checkpoint {path} could not be written ({_one_line(error)}); the one before it is untouched: "
+            "free disk space or choose another --output-dir"
+        ) from error
+
+
+def copy(src: str | Path, dst: str | Path) -> None:
+    """Give the checkpoint `src` the second name `dst`, sidecar too, as atomically as `write`.
+
+    A hard link where the file system has them: `write` never changes a file in place, so the two names cannot
+    disturb each other.
+
+    Raises:
+        CheckpointError: `src` has no sidecar that vouches for it, or the disk refused.
+    """
+    src, dst = Path(src), Path(dst)
+    sidecar = sidecar_of(src)
+    if sidecar is None:
+        raise CheckpointError(f"checkpoint {src} has no sidecar that matches it; write it again before copying it")
+    temporary = _temporary(dst)
+    try:
+        dst.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(src, temporary)
+        except OSError:  # no hard links here (FAT, some network shares)
+            temporary.write_bytes(src.read_bytes())
+            with temporary.open("rb+") as file:
+                _flush(file.fileno())
+        _publish(temporary, dst, sidecar)
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {dst} could not be written ({_one_line(error)}); free disk space") from error
+    finally:
+        temporary.unlink(missing_ok=True)  # renaming one name of a file onto another name of it leaves both
+
+
+def read(path: str | Path) -> State:
+    """Read a checkpoint on the CPU, tensors and plain containers only.
+
+    Raises:
+        CheckpointError: missing, damaged, written by a later release, another program's, or one that carries code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} is not there; give the path of a .pth file, or --resume auto")
+    if _vouched(path) is False:
+        raise CheckpointError(f"checkpoint {path} is damaged (its sha256 is not the one in {path.stem}.json); {_OTHER}")
+    state = _load(path)
+    if not isinstance(state, dict) or not isinstance(state.get("format_version"), int):
+        raise CheckpointError(f"{path} is not a cabruca checkpoint (no format_version inside); {_OTHER}")
+    if state["format_version"] > FORMAT_VERSION:
+        raise CheckpointError(
+            f"checkpoint {path} has format version {state['format_version']} and this release reads up to "
+            f"{FORMAT_VERSION}; install a newer cabruca"
+        )
+    return state
+
+
+def is_intact(path: str | Path) -> bool:
+    """Whether the file is there and its sidecar's sha256 holds."""
+    return _vouched(Path(path)) is True
+
+
+def newest_intact(folder: str | Path) -> Path | None:
+    """The checkpoint in `folder` that was written last among those that are intact; None where there is none."""
+    folder = Path(folder)
+
+    def age(path: Path) -> tuple[float, int, str]:
+        sidecar = _sidecars(path)[0] if _sidecars(path) else {}
+        # `latest` wins over other names of the same content: it is the one that goes on
+        return float(sidecar.get("time") or 0.0), int(sidecar.get("step") or 0), path.name
+
+    candidates = sorted(folder.glob("*.pth"), key=age, reverse=True) if folder.is_dir() else []
+    return next((path for path in candidates if is_intact(path)), None)
+
+
+def sidecar_of(path: str | Path) -> Sidecar | None:
+    """The sidecar whose sha256 is that of the file, else None."""
+    path = Path(path)
+    if not path.is_file():
+        return None
+    digest: str | None = None
+    for sidecar in _sidecars(path):
+        if sidecar.get("bytes") == path.stat().st_size:
+            digest = digest or _sha256(path)
+            if sidecar.get("sha256") == digest:
+                return sidecar
+    return None
+
+
+_OTHER = "use another checkpoint of the run"
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if found:
+            raise CheckpointError(
+                f"checkpoint {path} carries Python code ({found[1]}) and is not opened; "
+                "save tensors and plain containers only"
+            ) from error
+        raise CheckpointError(f"checkpoint {path} is damaged or not a checkpoint; {_OTHER}") from error
+    except Exception as error:  # a torn file fails in many ways: RuntimeError, EOFError, KeyError, ValueError
+        raise CheckpointError(f"checkpoint {path} is damaged ({_one_line(error)}); {_OTHER}") from error
+
+
+def _vouched(path: Path) -> bool | None:
+    """True: a sidecar's sha256 holds; False: there are sidecars and none holds; None: there is no sidecar."""
+    if not path.is_file() or not _sidecars(path):
+        return None
+    return sidecar_of(path) is not None
+
+
+def _sidecars(path: Path) -> list[Sidecar]:
+    """The published sidecar and, after a kill between the two renames, the prepared one (newest first)."""
+    out = []
+    for name in (_temporary(path.with_suffix(".json")), path.with_suffix(".json")):
+        try:
+            value = json.loads(name.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(value, dict):
+            out.append(value)
+    return out
+
+
+def _publish(temporary: Path, path: Path, sidecar: Sidecar) -> None:
+    """Prepare the sidecar, then rename file and sidecar, then make the renames durable."""
+    prepared = _temporary(path.with_suffix(".json"))
+    with prepared.open("w", encoding="utf-8") as file:
+        json.dump(sidecar, file)
+        file.flush()
+        _flush(file.fileno())
+    temporary.replace(path)
+    prepared.replace(path.with_suffix(".json"))
+    _flush_folder(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    """One hidden name a file, so that kills leave at most one behind and the next write removes it."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _flush(descriptor: int) -> None:
+    os.fsync(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":  # Windows cannot open a folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _refuse_objects(value: Any, where: str) -> None:
+    """What is not a tensor or a plain container would be written and then refused by `read`: say so now."""
+    if type(value) is dict:
+        for key, item in value.items():
+            _refuse_objects(key, f"a key of {where}")
+            _refuse_objects(item, f"{where}.{key}")
+    elif type(value) in (list, tuple):
+        for i, item in enumerate(value):
+            _refuse_objects(item, f"{where}[{i}]")
+    elif not (value is None or type(value) in (str, int, float, bool) or isinstance(value, Tensor)):
+        raise CheckpointError(
+            f"{where} is a {type(value).__name__}, which a checkpoint cannot hold; "
+            "use tensors, numbers, strings, dict, list, tuple"
+        )
