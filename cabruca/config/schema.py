@@ -1,7 +1,9 @@
 """Every setting of cabruca, its default, its unit: the only place where defaults live.
 
 All sections are optional; unknown keys are refused. Keys whose feature comes with a later release are in
-`LATER`: they load, and `load.py` says so when they are switched on.
+`LATER`: they load, and `notices` says so when they are switched on. The comment behind a field is its line
+in docs/configuration.md. The message of a section's own check begins with the field's name, so that the
+section's name can be set in front of it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
+Head = Literal["instance", "semantic", "crown", "density"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A probability or a proportion, 0..1."""
 
@@ -31,6 +35,8 @@ LATER = {
     "training.profile_batches": "the profiling release",
     "validation.calculate_agroforestry_metrics": "the agroforestry metrics release",
     "validation.plantation_data": "the agroforestry metrics release",
+    "testing.batch_size": "the reporting release",
+    "testing.save_outputs": "the reporting release",
     "testing.generate_report": "the reporting release",
 }
 """Accepted keys of the predecessor that do nothing yet -> where they come from."""
@@ -39,7 +45,7 @@ LATER = {
 class Section(BaseModel):
     """Strict, frozen, and closed to unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelConfig(Section):
@@ -49,28 +55,18 @@ class ModelConfig(Section):
     semantic_class_names: tuple[str, ...] | None = None  # None: background, cacao_tree, shade_tree, understory ...
     backbone: str = "resnet50"  # a timm model that offers feature maps at strides 4 to 32
     pretrained: Literal["imagenet", "none"] = "imagenet"  # backbone weights; none: random, with GroupNorm
-    heads: tuple[Literal["instance", "semantic", "crown", "density"], ...] = (
-        "instance",
-        "semantic",
-        "crown",
-        "density",
-    )
+    heads: tuple[Head, ...] = ("instance", "semantic", "crown", "density")  # what is learnt
     fpn_channels: PositiveInt = 256  # a multiple of 32
     box_head_channels: PositiveInt = 1024  # width of the two layers behind RoI pooling
     mask_head_layers: PositiveInt = 4  # 3x3 convolutions before the mask's upsampling
-    anchor_sizes_px: tuple[PositiveFloat, ...] = (
-        16.0,
-        32.0,
-        64.0,
-        128.0,
-        256.0,
-    )  # one per pyramid level, fine to coarse
+    anchor_sizes_px: tuple[PositiveFloat, ...] = (16.0, 32.0, 64.0, 128.0, 256.0)  # one a level, fine to coarse
     anchor_ratios: tuple[PositiveFloat, ...] = (0.5, 1.0, 2.0)  # height over width
     proposals: PositiveInt = 1000  # kept a picture after RPN's NMS
     rois_per_picture: PositiveInt = 256  # sampled for the box head in training
+    masks_per_picture: PositiveInt = 64  # positives sampled for the mask head in training
     use_sam: bool = False  # refused when true: not supported
-    sam_checkpoint: str | None = None
-    pretrained_checkpoint: str | None = None
+    sam_checkpoint: str | None = None  # accepted, never read
+    pretrained_checkpoint: str | None = None  # a whole network to start from
 
     @property
     def instance_names(self) -> tuple[str, ...]:
@@ -85,22 +81,24 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
         if self.use_sam:
+            raise ValueError("use_sam: true is not supported (cabruca has no SAM branch); set use_sam: false")
+        names, count = self.instance_class_names, self.num_instance_classes - 1
+        if names and len(names) != count:
             raise ValueError(
-                "use_sam: true is not supported (the SAM branch of the predecessor is not part of cabruca); set use_sam: false"
+                f"instance_class_names has {len(names)} names and num_instance_classes: {count + 1} counts the "
+                f"background; give {count}"
             )
-        if self.instance_class_names and len(self.instance_class_names) != self.num_instance_classes - 1:
+        names, count = self.semantic_class_names, self.num_semantic_classes
+        if names and len(names) != count:
             raise ValueError(
-                f"instance_class_names has {len(self.instance_class_names)} names; num_instance_classes: {self.num_instance_classes} counts the background, so give {self.num_instance_classes - 1}"
-            )
-        if self.semantic_class_names and len(self.semantic_class_names) != self.num_semantic_classes:
-            raise ValueError(
-                f"semantic_class_names has {len(self.semantic_class_names)} names; num_semantic_classes is {self.num_semantic_classes}: give as many"
+                f"semantic_class_names has {len(names)} names, num_semantic_classes is {count}; give {count}"
             )
         if not self.heads:
             raise ValueError("heads is empty; name at least one of instance, semantic, crown, density")
         if self.fpn_channels % 32:
+            near = max(32, round(self.fpn_channels / 32) * 32)
             raise ValueError(
-                f"fpn_channels {self.fpn_channels} is not a multiple of 32 (GroupNorm has 32 groups); use {max(32, round(self.fpn_channels / 32) * 32)}"
+                f"fpn_channels {self.fpn_channels} is not a multiple of 32 (GroupNorm has 32 groups); use {near}"
             )
         return self
 
@@ -110,12 +108,12 @@ def _names(known: tuple[str, ...], count: int, start: int) -> tuple[str, ...]:
 
 
 class AugmentationConfig(Section):
-    enabled: bool = True
+    enabled: bool = True  # false: windows are only placed at random, never changed
     random_flip: Share = 0.5  # probability of each of the two flips; quarter turns come with it
     random_rotate: Share = 0.3  # probability of a free rotation, any angle up to rotate_degrees
-    rotate_degrees: NonNegativeFloat = 15.0
+    rotate_degrees: NonNegativeFloat = 15.0  # largest free rotation, degrees
     random_scale: Share = 0.3  # probability of a zoom within scale_range
-    scale_range: tuple[PositiveFloat, PositiveFloat] = (0.8, 1.25)
+    scale_range: tuple[PositiveFloat, PositiveFloat] = (0.8, 1.25)  # smallest and largest zoom
     brightness_contrast: Share = 0.4  # probability of a change of brightness and contrast
     brightness_contrast_limit: Share = 0.2  # largest relative change
     random_crop: bool = False  # true: part of the windows is cut smaller and enlarged to tile_size
@@ -123,11 +121,11 @@ class AugmentationConfig(Section):
 
 class DataConfig(Section):
     train_dir: str = "data/train"  # images folder; file_name of a COCO file is relative to it
-    val_dir: str = "data/val"
-    test_dir: str = "data/test"
+    val_dir: str = "data/val"  # images folder of validation
+    test_dir: str = "data/test"  # images folder of the held-out test
     train_annotations: str = "data/annotations/train.json"  # COCO
-    val_annotations: str = "data/annotations/val.json"
-    test_annotations: str = "data/annotations/test.json"
+    val_annotations: str = "data/annotations/val.json"  # COCO
+    test_annotations: str = "data/annotations/test.json"  # COCO
     batch_size: PositiveInt = 4  # pictures in one forward pass, over all workers
     num_workers: NonNegativeInt | None = None  # loader processes; None: chosen from the cores
     pin_memory: bool | None = None  # None: on CUDA
@@ -137,7 +135,7 @@ class DataConfig(Section):
     bands: tuple[PositiveInt, ...] = (1, 2, 3)  # 1-based raster bands, in network order
     scale: PositiveFloat | None = None  # pixel values are divided by it; None: 255 for uint8, 65535 for uint16, 1 else
     mean: tuple[float, ...] | None = None  # per band after scaling; None: measured on training windows
-    std: tuple[PositiveFloat, ...] | None = None
+    std: tuple[PositiveFloat, ...] | None = None  # per band after scaling; None: measured
     target_gsd_m: PositiveFloat | None = None  # windows are resampled to it at read; None: native
     windows_per_epoch: PositiveInt | Literal["auto"] = "auto"  # auto: sum of ceil(labelled px / tile_size^2)
     min_visible_share: Share = 0.3  # a crown cut by a window's edge is kept while this share of it is left
@@ -165,13 +163,13 @@ class ParamGroup(Section):
 
 
 class OptimizerConfig(Section):
-    type: Literal["adamw", "adam", "sgd"] = "adamw"
+    type: Literal["adamw", "adam", "sgd"] = "adamw"  # how gradients become steps
     lr: PositiveFloat = 1e-4  # learning rate; --lr scales every group by lr / optimizer.lr
-    weight_decay: NonNegativeFloat = 0.01
+    weight_decay: NonNegativeFloat = 0.01  # of every group that names none
     betas: tuple[Share, Share] = (0.9, 0.999)  # adam, adamw
     momentum: Share = 0.9  # sgd
     nesterov: bool = True  # sgd
-    param_groups: tuple[ParamGroup, ...] = ()
+    param_groups: tuple[ParamGroup, ...] = ()  # backbone, heads, custom, or a new name with match
 
 
 class SchedulerConfig(Section):
@@ -181,7 +179,7 @@ class SchedulerConfig(Section):
     eta_min: NonNegativeFloat = 1e-7  # cosine, warm restarts: lowest rate
     factor: Share = 0.5  # plateau: the rate is multiplied by it
     patience: NonNegativeInt = 10  # plateau: validations without improvement
-    min_lr: NonNegativeFloat = 1e-7  # plateau
+    min_lr: NonNegativeFloat = 1e-7  # plateau: lowest rate
     max_lr: PositiveFloat | None = None  # onecycle: peak; None: 10 x optimizer.lr
     pct_start: Share = 0.3  # onecycle: share of the steps that rise
     T_0: PositiveInt = 10  # warm restarts: epochs of the first cycle
@@ -190,41 +188,37 @@ class SchedulerConfig(Section):
 
 
 class LossConfig(Section):
-    instance_weight: NonNegativeFloat = 1.0
-    semantic_weight: NonNegativeFloat = 1.0
-    crown_weight: NonNegativeFloat = 0.5
-    density_weight: NonNegativeFloat = 0.5
+    instance_weight: NonNegativeFloat = 1.0  # loss = sum of weight x loss over the heads
+    semantic_weight: NonNegativeFloat = 1.0  # weight of the semantic loss
+    crown_weight: NonNegativeFloat = 0.5  # weight of the crown diameter loss
+    density_weight: NonNegativeFloat = 0.5  # weight of the canopy density loss
     semantic_class_weights: tuple[NonNegativeFloat, ...] | None = None  # one a semantic class
     semantic_dice: NonNegativeFloat = 0.0  # weight of a Dice term beside the cross-entropy
 
 
 class TrainingConfig(Section):
-    num_epochs: PositiveInt = 100
+    num_epochs: PositiveInt = 100  # epochs of this stage
     gradient_accumulation_steps: PositiveInt = 1  # effective batch = batch_size x this
     gradient_clip: NonNegativeFloat = 1.0  # largest gradient norm; 0: no clipping
-    mixed_precision: bool = False
-    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = (
-        "auto"  # auto: fp32, or the best of the device when mixed_precision
-    )
-    monitor_metric: str = "val/mAP_50"
-    minimize_metric: bool = False
+    mixed_precision: bool = False  # true: autocast in `precision`
+    precision: Precision = "auto"  # auto: fp32, or what suits the device when mixed_precision is on
+    monitor_metric: str = "val/mAP_50"  # decides best checkpoint, early stopping, plateau
+    minimize_metric: bool = False  # true: smaller is better
     save_frequency: NonNegativeInt = 10  # epochs between numbered checkpoints; 0: none
     checkpoint_minutes: NonNegativeFloat = 10.0  # the middle of an epoch is saved this often; 0: never
     log_interval: PositiveInt = 10  # optimizer steps between records
     early_stopping_patience: NonNegativeInt = 20  # validations without improvement; 0: off
     empty_cache_freq: NonNegativeInt = 0  # optimizer steps between emptying the device's cache; 0: never
     max_skipped_steps: PositiveInt = 20  # non-finite optimizer steps in a row before an error
-    channels_last: bool = True
-    seed: NonNegativeInt = 0
-    profile: bool = False
-    profile_batches: tuple[NonNegativeInt, NonNegativeInt] = (10, 20)
+    channels_last: bool = True  # memory layout of pictures and convolutions
+    seed: NonNegativeInt = 0  # of every random draw
+    profile: bool = False  # not served yet
+    profile_batches: tuple[NonNegativeInt, NonNegativeInt] = (10, 20)  # first and last batch; not served yet
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
         if self.precision in ("bf16", "fp16") and not self.mixed_precision:
-            raise ValueError(
-                f"precision: {self.precision} is a mixed precision and mixed_precision is false; set mixed_precision: true"
-            )
+            raise ValueError(f"precision: {self.precision} needs mixed_precision: true; set it, or precision: auto")
         if self.precision in ("fp32", "fp64") and self.mixed_precision:
             raise ValueError(
                 f"mixed_precision: true contradicts precision: {self.precision}; set precision: auto, bf16 or fp16"
@@ -233,12 +227,12 @@ class TrainingConfig(Section):
 
 
 class TrackingConfig(Section):
-    tensorboard: bool = True
-    mlflow: bool = False
+    tensorboard: bool = True  # write tensorboard/ in the run folder
+    mlflow: bool = False  # log to MLflow
     mlflow_uri: str | None = None  # None: sqlite:///<output_dir>/mlflow.db
-    wandb: bool = False
-    wandb_project: str = "cabruca"
-    wandb_entity: str | None = None
+    wandb: bool = False  # log to Weights & Biases
+    wandb_project: str = "cabruca"  # project the run is filed under
+    wandb_entity: str | None = None  # team or user; None: your default
 
 
 class ValidationConfig(Section):
@@ -248,23 +242,23 @@ class ValidationConfig(Section):
     score_threshold: Share = 0.5  # crowns above it are counted
     max_detections: PositiveInt = 300  # per picture or grid window, mAP's cap too
     nms_iou: Share = 0.5  # crowns of a class that overlap more are one
-    save_predictions: bool = True
+    save_predictions: bool = True  # save validation pictures with crowns drawn
     num_pictures: NonNegativeInt = 4  # pictures a validation saves
-    calculate_agroforestry_metrics: bool = True
-    plantation_data: str | None = None
+    calculate_agroforestry_metrics: bool = False  # not served yet
+    plantation_data: str | None = None  # plantation inventory, JSON; not served yet
 
 
 class TestingConfig(Section):
-    batch_size: PositiveInt = 1
-    save_outputs: bool = True
-    generate_report: bool = True
+    batch_size: PositiveInt = 1  # not served yet
+    save_outputs: bool = True  # not served yet
+    generate_report: bool = False  # not served yet
 
 
 class Config(Section):
     """The whole configuration. `experiment_name` None: `cabruca_<YYYYmmdd_HHMMSS>`."""
 
     experiment_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
-    output_dir: str = "outputs"
+    output_dir: str = "outputs"  # run folders are made here
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

@@ -1,0 +1,198 @@
+"""Instance head: box, class and mask of every crown.
+
+torchvision's pooler and predictors; own sampling and losses, a value per picture (see proposals.py for why).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+from torchvision.ops import MultiScaleRoIAlign, batched_nms, clip_boxes_to_image, remove_small_boxes
+
+from cabruca.config.schema import ModelConfig
+from cabruca.draws import draw_key
+from cabruca.model.losses import box_loss, class_loss, mask_loss
+from cabruca.model.masks import mask_targets, paste
+from cabruca.model.matching import BACKGROUND, match, sample_balanced
+from cabruca.model.proposals import ProposalNetwork, anchors_known
+from cabruca.model.semantic_head import conv_norm
+from cabruca.structures import Batch, CroppedMasks
+
+POSITIVE_SHARE = 0.25
+MASK_SIZE = 28
+SAMPLES = 1
+"""Readings a bin and axis in RoI pooling: crowns span one or two feature cells a bin, and on a CPU the backward
+of four readings is a quarter of the whole step (measured)."""
+LOWEST_SCORE = 0.05
+
+
+@dataclass(frozen=True)
+class Rois:
+    """Sampled boxes of one picture: `[R, 4]`, class `[R]` (0 = background), the crown each belongs to `[R]`."""
+
+    boxes_xyxy_px: Tensor
+    labels: Tensor
+    crown: Tensor
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Crowns found in one picture, best first: `[N, 4]`, `[N]`, `[N]`, cropped masks or None."""
+
+    boxes_xyxy_px: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: CroppedMasks | None
+
+
+class InstanceHead(nn.Module):
+    """RPN, box head and mask head (He et al. 2017, "Mask R-CNN").
+
+    `mask_trained` remembers, class by class, whether a mask was ever learnt from: it travels in the state dict,
+    so that evaluate never reports masks of a class that only saw boxes.
+    """
+
+    mask_trained: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        channels, classes = config.fpn_channels, config.num_instance_classes
+        self.rpn = ProposalNetwork(config)
+        names = ["0", "1", "2", "3"]
+        self.box_pool = MultiScaleRoIAlign(names, 7, SAMPLES)
+        self.box_head = TwoMLPHead(channels * 49, config.box_head_channels)
+        self.box_predictor = FastRCNNPredictor(config.box_head_channels, classes)
+        self.mask_pool = MultiScaleRoIAlign(names, MASK_SIZE // 2, SAMPLES)
+        self.mask_head = nn.Sequential(*(conv_norm(channels, channels) for _ in range(config.mask_head_layers)))
+        self.mask_predictor = MaskRCNNPredictor(channels, channels, classes)
+        self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+        self.rois_per_picture = config.rois_per_picture
+        self.masks_per_picture = config.masks_per_picture
+        self.register_buffer("mask_trained", torch.zeros(classes, dtype=torch.bool))
+
+    def losses(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """`rpn`, `box` and, where the batch has masks, `mask`: `[B]` each, differentiable."""
+        found = self.rpn(maps)
+        objectness, rpn_box = self.rpn.losses(found, batch)
+        # the loss must not depend on the padding's size: proposals are clipped to the padded picture
+        size = (int(batch.images.shape[-2]), int(batch.images.shape[-1]))
+        proposals = self.rpn.proposals(found, [size] * len(batch))
+        rois = [self._sample(p, batch, b) for b, p in enumerate(proposals)]
+        out = {"rpn": objectness + rpn_box, "box": self._box_losses(maps, batch, rois)}
+        mask = self._mask_losses(maps, batch, rois)
+        return out if mask is None else {**out, "mask": mask}
+
+    @torch.no_grad()
+    def _sample(self, proposals: Tensor, batch: Batch, b: int) -> Rois:
+        """A balanced draw of proposals and crowns; the crowns come first, so that their draws are stable."""
+        crowns = batch.crowns[b]
+        truth = crowns.boxes_xyxy_px.to(proposals.dtype)
+        boxes = torch.cat([truth, proposals])
+        matched = match(truth, boxes, low=0.5, high=0.5, rescue=False)
+        labels = torch.where(matched >= 0, crowns.labels[matched.clamp(min=0)], 0) if len(crowns) else matched * 0
+        labels[(matched == BACKGROUND) & ~anchors_known(boxes, batch.valid[b : b + 1])[0]] = -1
+        positive, negative = sample_balanced(labels, draw_key(batch.keys[b], 2), self.rois_per_picture, POSITIVE_SHARE)
+        index = torch.cat([positive, negative])
+        return Rois(boxes[index], labels[index], matched[index].clamp(min=0))
+
+    def _box_losses(self, maps: list[Tensor], batch: Batch, rois: list[Rois]) -> Tensor:
+        logits, offsets = self._read_boxes(maps, [r.boxes_xyxy_px for r in rois], batch.images.shape[-2:])
+        counts = [len(r.labels) for r in rois]
+        out = []
+        for b, (roi, logit, offset) in enumerate(zip(rois, logits.split(counts), offsets.split(counts), strict=True)):
+            positive = (roi.labels > 0).nonzero().flatten()
+            truth = batch.crowns[b].boxes_xyxy_px.to(roi.boxes_xyxy_px.dtype)[roi.crown[positive]]
+            targets = self.coder.encode_single(truth, roi.boxes_xyxy_px[positive])
+            own = offset.reshape(len(roi.labels), -1, 4)[positive, roi.labels[positive]]
+            out.append(class_loss(logit, roi.labels) + box_loss(own, targets, len(roi.labels)))
+        return torch.stack(out)
+
+    def _read_boxes(self, maps: list[Tensor], boxes: list[Tensor], size: torch.Size) -> tuple[Tensor, Tensor]:
+        features = self.box_head(self._pool(self.box_pool, maps, boxes, size))
+        logits, offsets = self.box_predictor(features)
+        return logits.to(boxes[0].dtype), offsets.to(boxes[0].dtype)
+
+    @staticmethod
+    def _pool(pooler: nn.Module, maps: list[Tensor], boxes: list[Tensor], size: torch.Size) -> Tensor:
+        named = {str(i): m for i, m in enumerate(maps)}
+        pooled: Tensor = pooler(
+            named,
+            [b.to(maps[0].dtype) if maps[0].dtype == torch.float64 else b.float() for b in boxes],
+            [tuple(size)] * len(boxes),
+        )
+        return pooled
+
+    def _mask_losses(self, maps: list[Tensor], batch: Batch, rois: list[Rois]) -> Tensor | None:
+        chosen = [self._with_masks(roi, batch, b) for b, roi in enumerate(rois)]
+        counts = [len(index) for index in chosen]
+        if sum(counts) == 0:
+            return None
+        boxes = [roi.boxes_xyxy_px[index] for roi, index in zip(rois, chosen, strict=True)]
+        labels = torch.cat([roi.labels[index] for roi, index in zip(rois, chosen, strict=True)])
+        if self.training:
+            self.mask_trained[labels] = True
+        logits = self._read_masks(maps, boxes, labels, batch.images.shape[-2:])
+        out = []
+        for b, logit in enumerate(logits.split(counts)):
+            crown = rois[b].crown[chosen[b]]
+            out.append(mask_loss(logit, mask_targets(batch.crowns[b].masks, crown, boxes[b], MASK_SIZE)))
+        return torch.stack(out)
+
+    def _with_masks(self, roi: Rois, batch: Batch, b: int) -> Tensor:
+        """Indices of the positives whose crown has a mask, at most `model.masks_per_picture` of them."""
+        masks = batch.crowns[b].masks
+        if len(masks) == 0:
+            return roi.labels[:0]
+        usable = ((roi.labels > 0) & masks.has_mask[roi.crown]).long()
+        return sample_balanced(usable, draw_key(batch.keys[b], 3), self.masks_per_picture, 1.0)[0]
+
+    def _read_masks(self, maps: list[Tensor], boxes: list[Tensor], labels: Tensor, size: torch.Size) -> Tensor:
+        """Mask logits `[P, 28, 28]` of the given class each."""
+        logits = self.mask_predictor(self.mask_head(self._pool(self.mask_pool, maps, boxes, size)))
+        return logits[torch.arange(len(labels), device=labels.device), labels].to(boxes[0].dtype)
+
+    @torch.no_grad()
+    def detect(self, maps: list[Tensor], batch: Batch, *, max_detections: int, nms_iou: float) -> list[Detections]:
+        """The crowns of each picture, at most `max_detections`, in pixels of the picture."""
+        found = self.rpn(maps)
+        proposals = self.rpn.proposals(found, batch.sizes_hw_px)
+        logits, offsets = self._read_boxes(maps, proposals, batch.images.shape[-2:])
+        counts = [len(p) for p in proposals]
+        out = []
+        for b, (logit, offset) in enumerate(zip(logits.split(counts), offsets.split(counts), strict=True)):
+            boxes, scores, labels = self._best(proposals[b], logit, offset, batch.sizes_hw_px[b])
+            known = anchors_known(boxes, batch.valid[b : b + 1])[0]
+            boxes, scores, labels = boxes[known], scores[known], labels[known]
+            keep = batched_nms(boxes.float(), scores.float(), labels, nms_iou)[:max_detections]
+            out.append(Detections(boxes[keep], scores[keep], labels[keep], None))
+        return self._add_masks(maps, batch, out) if bool(self.mask_trained.any()) else out
+
+    def _best(
+        self, proposals: Tensor, logits: Tensor, offsets: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Each proposal once per class, above the lowest score."""
+        classes = logits.shape[1]
+        boxes = self.coder.decode_single(offsets, proposals).reshape(-1, classes, 4)[:, 1:].reshape(-1, 4)
+        scores = F.softmax(logits, dim=-1)[:, 1:].reshape(-1)
+        labels = torch.arange(1, classes, device=logits.device).repeat(len(proposals))
+        boxes = clip_boxes_to_image(boxes, size)
+        keep = (scores > LOWEST_SCORE).nonzero().flatten()
+        keep = keep[remove_small_boxes(boxes[keep], 1e-2)]
+        return boxes[keep], scores[keep], labels[keep]
+
+    def _add_masks(self, maps: list[Tensor], batch: Batch, found: list[Detections]) -> list[Detections]:
+        boxes, labels = [d.boxes_xyxy_px for d in found], torch.cat([d.labels for d in found])
+        if len(labels) == 0:
+            return [Detections(d.boxes_xyxy_px, d.scores, d.labels, CroppedMasks.empty()) for d in found]
+        probability = self._read_masks(maps, boxes, labels, batch.images.shape[-2:]).sigmoid()
+        parts = probability.split([len(b) for b in boxes])
+        return [
+            Detections(d.boxes_xyxy_px, d.scores, d.labels, paste(p, d.boxes_xyxy_px, *size))
+            for d, p, size in zip(found, parts, batch.sizes_hw_px, strict=True)
+        ]

@@ -1,0 +1,142 @@
+"""The network: one backbone, shared by four heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cabruca.config.schema import Config
+from cabruca.model.backbone import Backbone
+from cabruca.model.crown_head import CrownHead
+from cabruca.model.density_head import DensityHead
+from cabruca.model.instance_head import Detections, InstanceHead
+from cabruca.model.losses import crown_loss, density_loss, semantic_loss
+from cabruca.model.semantic_head import SemanticHead
+from cabruca.structures import IGNORE, Batch, InputSpec, Prediction
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Losses of a batch, a value per picture `[B]` each.
+
+    Attributes:
+        heads: instance, semantic, crown, density (those that are on and have truth in this batch); unweighted.
+        instance_parts: rpn, box, mask: what the instance loss is the sum of.
+    """
+
+    heads: dict[str, Tensor]
+    instance_parts: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one pass gives: losses where asked for, predictions where asked for."""
+
+    terms: Terms | None
+    predictions: list[Prediction] | None
+
+
+class Segmenter(nn.Module):
+    """Crowns, land cover, crown diameter and canopy density of a batch of pictures.
+
+    Args:
+        config: sections `model`, `loss` and `validation` are read.
+        spec: bands, mean and std; mean and std become buffers and travel with the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: Config, spec: InputSpec) -> None:
+        super().__init__()
+        model = config.model
+        channels = model.fpn_channels
+        self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(spec.std, dtype=torch.float32).reshape(-1, 1, 1))
+        self.backbone = Backbone(model, len(spec.bands))
+        self.instance = InstanceHead(model) if "instance" in model.heads else None
+        self.semantic = SemanticHead(channels, model.num_semantic_classes) if "semantic" in model.heads else None
+        self.crown = CrownHead(channels) if "crown" in model.heads else None
+        self.density = DensityHead(channels) if "density" in model.heads else None
+        self.loss_config = config.loss
+        self.max_detections = config.validation.max_detections
+        self.nms_iou = config.validation.nms_iou
+
+    def forward(self, batch: Batch, *, losses: bool = True, predictions: bool = False) -> Output:
+        """One pass. Losses change no statistic, so validation may ask for both at once."""
+        maps = self.backbone(self.normalised(batch))
+        # a head without truth in this batch is not even computed, unless its prediction is wanted
+        semantic = self._dense(self.semantic, maps, predictions or bool((batch.semantic != IGNORE).any()))
+        crown = self._dense(self.crown, maps, predictions or bool((batch.crown_diameter_px > 0).any()))
+        density = self._dense(self.density, maps, predictions or bool((batch.density >= 0).any()))
+        return Output(
+            terms=self._terms(maps, batch, semantic, crown, density) if losses else None,
+            predictions=self._predictions(maps, batch, semantic, crown, density) if predictions else None,
+        )
+
+    def normalised(self, batch: Batch) -> Tensor:
+        """`[B, C, H, W]`: mean 0 and deviation 1 a band; NoData and padding are 0, the mean."""
+        images = (batch.images - self.mean) / self.std * batch.valid[:, None]
+        return images.contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    def _dense(head: nn.Module | None, maps: list[Tensor], wanted: bool) -> Tensor | None:
+        if head is None or not wanted:
+            return None
+        out: Tensor = head(maps)
+        return out if out.dtype == torch.float64 else out.float()
+
+    def _terms(
+        self, maps: list[Tensor], batch: Batch, semantic: Tensor | None, crown: Tensor | None, density: Tensor | None
+    ) -> Terms:
+        heads: dict[str, Tensor] = {}
+        parts = self.instance.losses(maps, batch) if self.instance is not None else {}
+        if parts:
+            heads["instance"] = torch.stack(list(parts.values())).sum(dim=0)
+        if semantic is not None and bool((batch.semantic != IGNORE).any()):
+            heads["semantic"] = semantic_loss(
+                semantic,
+                batch.semantic,
+                class_weights=self.loss_config.semantic_class_weights,
+                dice_weight=self.loss_config.semantic_dice,
+            )
+        if crown is not None and bool((batch.crown_diameter_px > 0).any()):
+            heads["crown"] = crown_loss(crown, batch.crown_diameter_px)
+        if density is not None and bool((batch.density >= 0).any()):
+            heads["density"] = density_loss(density, batch.density)
+        return Terms(heads, parts)
+
+    @torch.no_grad()
+    def _predictions(
+        self, maps: list[Tensor], batch: Batch, semantic: Tensor | None, crown: Tensor | None, density: Tensor | None
+    ) -> list[Prediction]:
+        found: list[Detections] | None = None
+        if self.instance is not None:
+            found = self.instance.detect(maps, batch, max_detections=self.max_detections, nms_iou=self.nms_iou)
+        out = []
+        for b, (height, width) in enumerate(batch.sizes_hw_px):
+            d = found[b] if found is not None else Detections(*_no_crowns(), None)
+            out.append(
+                Prediction(
+                    boxes_xyxy_px=d.boxes_xyxy_px.float().cpu(),
+                    scores=d.scores.float().cpu(),
+                    labels=d.labels.cpu(),
+                    masks=d.masks.to("cpu") if d.masks is not None else None,
+                    semantic=None if semantic is None else semantic[b, :, :height, :width].argmax(0).byte().cpu(),
+                    crown_diameter_px=None if crown is None else crown[b].exp().float().cpu(),
+                    density=None if density is None else density[b].sigmoid().float().cpu(),
+                )
+            )
+        return out
+
+
+def _no_crowns() -> tuple[Tensor, Tensor, Tensor]:
+    return torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+
+
+def parameter_part(name: str) -> str:
+    """The parameter group of a name: `backbone` (with its pyramid), `heads` (instance, semantic), `custom`."""
+    first = name.split(".", 1)[0]
+    return {"backbone": "backbone", "crown": "custom", "density": "custom"}.get(first, "heads")
