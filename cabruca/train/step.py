@@ -1,0 +1,119 @@
+"""One optimizer step: accumulate, add up over ranks, unscale, clip, step; or skip it, all ranks together.
+
+Gradients are summed over ranks by hand, once an optimizer step, instead of by DistributedDataParallel: a rank whose
+share of the last micro-batch is empty runs no backward pass, which DDP's hooks would wait for; the sum (not the
+average) over ranks is what "sum over pictures / pictures in the step" needs; and the model keeps its plain names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cabruca.runtime import Runtime
+from cabruca.train.meters import Sums
+from cabruca.train.precision import Precision
+from cabruca.train.protocols import Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step did: this rank's sums, whether it was skipped, and the names of this rank's pictures."""
+
+    sums: Sums
+    skipped: bool
+    pictures: list[str]
+
+
+class Stepper:
+    """Takes optimizer steps.
+
+    Args:
+        task, model, optimizer, precision, runtime: what learns, and where.
+        clip: largest gradient norm; 0: no clipping.
+    """
+
+    def __init__(
+        self, task: Task, model: nn.Module, optimizer: Optimizer, precision: Precision, runtime: Runtime, clip: float
+    ) -> None:
+        self.task, self.model, self.optimizer = task, model, optimizer
+        self.precision, self.runtime, self.clip = precision, runtime, clip
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def __call__(self, batches: Iterator[Any], micro_batches: int, pictures: int) -> Outcome:
+        """One optimizer step.
+
+        Args:
+            batches: where the next `micro_batches` batches of this rank come from.
+            micro_batches: forward passes of this rank; 0 where its share is empty.
+            pictures: pictures in the whole step, over all ranks: the loss is a mean over them.
+        """
+        began = time.perf_counter()
+        step, names = self._accumulate(batches, micro_batches, pictures)
+        sum_gradients(self.parameters, self.runtime)
+        norm = self._update()
+        seconds = time.perf_counter() - began
+        if norm is None:
+            return Outcome(Sums(skipped_steps=1, train_s=seconds, wait_s=step.wait_s), True, names)
+        step.steps, step.grad_norm, step.train_s = 1, norm, seconds
+        return Outcome(step, False, names)
+
+    def _accumulate(self, batches: Iterator[Any], micro_batches: int, pictures: int) -> tuple[Sums, list[str]]:
+        step, names = Sums(), []
+        self.optimizer.zero_grad(set_to_none=True)
+        for _ in range(micro_batches):
+            waiting = time.perf_counter()
+            batch = next(batches)
+            step.wait_s += time.perf_counter() - waiting
+            if hasattr(batch, "to"):
+                batch = batch.to(self.runtime.device, dtype=self.precision.dtype)
+            with self.precision.autocast():
+                losses = self.task.losses(self.model, batch)
+            loss = losses.total.sum() / pictures
+            if loss.requires_grad:  # a batch without any truth teaches nothing
+                self.precision.backward(loss)
+            step.add_losses(losses)
+            names.extend(str(name) for name in getattr(batch, "pictures", ()))
+        return step, names
+
+    def _update(self) -> float | None:
+        """Unscale, clip, step. The gradient's norm before clipping; None where the step was skipped."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not gradients:
+            return 0.0
+        self.precision.unscale(self.optimizer)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        skip = self.runtime.any(not bool(torch.isfinite(norm)))
+        if self.clip > 0 and not skip:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
+        self.precision.step(self.optimizer, skip=skip)
+        return None if skip else float(norm)
+
+
+def sum_gradients(parameters: list[nn.Parameter], runtime: Runtime) -> None:
+    """Sum the gradients over ranks, in one message a number format.
+
+    A parameter that no rank has a gradient for keeps None, as it would alone: an optimizer treats None (leave it)
+    and zero (decay it) differently.
+    """
+    if runtime.world_size == 1:
+        return
+    for dtype in sorted({p.dtype for p in parameters}, key=str):
+        alike = [p for p in parameters if p.dtype == dtype]
+        present = torch.tensor([p.grad is not None for p in alike], dtype=dtype, device=alike[0].device)
+        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in alike]
+        total = runtime.sum(torch.cat([present, *flat]))
+        _hand_out(alike, total[: len(alike)], total[len(alike) :])
+
+
+def _hand_out(parameters: list[nn.Parameter], present: Tensor, flat: Tensor) -> None:
+    pieces = flat.split([p.numel() for p in parameters])
+    for parameter, ranks, piece in zip(parameters, present.tolist(), pieces, strict=True):
+        # empty_like + copy_ keeps the memory format that the optimizer's moments have
+        parameter.grad = torch.empty_like(parameter).copy_(piece.view(parameter.shape)) if ranks else None
