@@ -7,6 +7,7 @@ process group. It is made once, at the edge, and passed in; nothing inside train
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,11 +39,9 @@ class TorchProbe:
 
     def bf16(self, device: str) -> bool:
         if device == "cuda":
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
         # oneDNN runs bf16 fast only with these instructions; elsewhere it is emulated and slower than fp32
-        return device == "cpu" and (
-            torch.cpu._is_amx_tile_supported() or getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-        )
+        return device == "cpu" and bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
     def mps_autocast(self) -> bool:
         return torch.amp.is_autocast_available("mps")
@@ -55,7 +54,7 @@ def choose_device(asked: str, probe: DeviceProbe | None = None) -> str:
         DeviceError: the device asked for is not there.
     """
     probe = probe or TorchProbe()
-    there = {"cuda": probe.cuda, "mps": probe.mps, "cpu": lambda: True}
+    there: dict[str, Callable[[], bool]] = {"cuda": probe.cuda, "mps": probe.mps, "cpu": lambda: True}
     if asked == "auto":
         return next(name for name, found in there.items() if found())
     if asked not in there:

@@ -202,8 +202,14 @@ class Batch:
         return Batch(**moved)
 
     def pin_memory(self) -> Batch:
-        tensors = {f.name: v.pin_memory() for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        return replace(self, **tensors)
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            valid=self.valid.pin_memory(),
+            semantic=self.semantic.pin_memory(),
+            crown_diameter_px=self.crown_diameter_px.pin_memory(),
+            density=self.density.pin_memory(),
+        )
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -283,5 +289,5 @@ class InputSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> InputSpec:
         known = {f.name for f in fields(cls)}
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
         return cls(**plain)

@@ -29,6 +29,7 @@ class Backbone(nn.Module):
     Args:
         config: which network, weights and pyramid width.
         in_channels: bands of the input.
+        weights: False leaves pretrained weights out.
 
     Shapes: `[B, C, H, W]` -> four maps `[B, fpn_channels, H/4 .. H/32, W/4 .. W/32]`, finest first.
 
@@ -36,10 +37,10 @@ class Backbone(nn.Module):
         ConfigError: an unknown network, one without these strides, or weights that cannot be had.
     """
 
-    def __init__(self, config: ModelConfig, in_channels: int) -> None:
+    def __init__(self, config: ModelConfig, in_channels: int, *, weights: bool = True) -> None:
         super().__init__()
         self.frozen_norm = config.pretrained == "imagenet"
-        self.body = _create_body(config, in_channels)
+        self.body = _create_body(config.backbone, in_channels, self.frozen_norm and weights)
         channels = list(self.body.feature_info.channels())
         self.fpn = FeaturePyramidNetwork(channels, config.fpn_channels)
         _protect_depthwise(self.body)
@@ -59,17 +60,17 @@ class Backbone(nn.Module):
         return list(self.fpn(maps).values())
 
 
-def _create_body(config: ModelConfig, in_channels: int) -> Any:
-    name = config.backbone
+def _create_body(name: str, in_channels: int, pretrained: bool) -> Any:
     if name not in timm.list_models():
         raise ConfigError(
             f"model.backbone '{name}' is not a timm model{did_you_mean(name, timm.list_models())}; "
             f"try tf_efficientnet_lite0 or resnet50"
         )
-    offline = OFFLINE_WEIGHTS.get(name) if config.pretrained == "imagenet" else None
-    download = config.pretrained == "imagenet" and offline is None
+    offline = OFFLINE_WEIGHTS.get(name) if pretrained else None
+    download = pretrained and offline is None
     try:
-        levels = list(timm.create_model(name, features_only=True).feature_info.reduction())
+        probe: Any = timm.create_model(name, features_only=True)
+        levels = list(probe.feature_info.reduction())
         indices = tuple(levels.index(stride) for stride in STRIDES)
     except (ValueError, RuntimeError, AttributeError) as error:
         raise ConfigError(

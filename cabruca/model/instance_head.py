@@ -105,7 +105,9 @@ class InstanceHead(nn.Module):
         logits, offsets = self._read_boxes(maps, [r.boxes_xyxy_px for r in rois], batch.images.shape[-2:])
         counts = [len(r.labels) for r in rois]
         out = []
-        for b, (roi, logit, offset) in enumerate(zip(rois, logits.split(counts), offsets.split(counts), strict=True)):
+        for b, (roi, logit, offset) in enumerate(
+            zip(rois, torch.split(logits, counts), torch.split(offsets, counts), strict=True)
+        ):
             positive = (roi.labels > 0).nonzero().flatten()
             truth = batch.crowns[b].boxes_xyxy_px.to(roi.boxes_xyxy_px.dtype)[roi.crown[positive]]
             targets = self.coder.encode_single(truth, roi.boxes_xyxy_px[positive])
@@ -139,7 +141,7 @@ class InstanceHead(nn.Module):
             self.mask_trained[labels] = True
         logits = self._read_masks(maps, boxes, labels, batch.images.shape[-2:])
         out = []
-        for b, logit in enumerate(logits.split(counts)):
+        for b, logit in enumerate(torch.split(logits, counts)):
             crown = rois[b].crown[chosen[b]]
             out.append(mask_loss(logit, mask_targets(batch.crowns[b].masks, crown, boxes[b], MASK_SIZE)))
         return torch.stack(out)
@@ -154,7 +156,7 @@ class InstanceHead(nn.Module):
 
     def _read_masks(self, maps: list[Tensor], boxes: list[Tensor], labels: Tensor, size: torch.Size) -> Tensor:
         """Mask logits `[P, 28, 28]` of the given class each."""
-        logits = self.mask_predictor(self.mask_head(self._pool(self.mask_pool, maps, boxes, size)))
+        logits: Tensor = self.mask_predictor(self.mask_head(self._pool(self.mask_pool, maps, boxes, size)))
         return logits[torch.arange(len(labels), device=labels.device), labels].to(boxes[0].dtype)
 
     @torch.no_grad()
@@ -165,7 +167,9 @@ class InstanceHead(nn.Module):
         logits, offsets = self._read_boxes(maps, proposals, batch.images.shape[-2:])
         counts = [len(p) for p in proposals]
         out = []
-        for b, (logit, offset) in enumerate(zip(logits.split(counts), offsets.split(counts), strict=True)):
+        for b, (logit, offset) in enumerate(
+            zip(torch.split(logits, counts), torch.split(offsets, counts), strict=True)
+        ):
             boxes, scores, labels = self._best(proposals[b], logit, offset, batch.sizes_hw_px[b])
             known = anchors_known(boxes, batch.valid[b : b + 1])[0]
             boxes, scores, labels = boxes[known], scores[known], labels[known]
@@ -191,7 +195,7 @@ class InstanceHead(nn.Module):
         if len(labels) == 0:
             return [Detections(d.boxes_xyxy_px, d.scores, d.labels, CroppedMasks.empty()) for d in found]
         probability = self._read_masks(maps, boxes, labels, batch.images.shape[-2:]).sigmoid()
-        parts = probability.split([len(b) for b in boxes])
+        parts = torch.split(probability, [len(b) for b in boxes])
         return [
             Detections(d.boxes_xyxy_px, d.scores, d.labels, paste(p, d.boxes_xyxy_px, *size))
             for d, p, size in zip(found, parts, batch.sizes_hw_px, strict=True)

@@ -31,7 +31,7 @@ def match(
     if n_crowns == 0 or n_boxes == 0:
         return torch.full((n_boxes,), BACKGROUND, dtype=torch.int64, device=boxes_xyxy_px.device)
     width = max(1, block // n_crowns)
-    parts = boxes_xyxy_px.split(width)
+    parts = torch.split(boxes_xyxy_px, width)
     best_of_crown = torch.zeros(n_crowns, dtype=boxes_xyxy_px.dtype, device=boxes_xyxy_px.device)
     values, indices, kept = [], [], None
     for part in parts:

@@ -42,9 +42,9 @@ class ProposalNetwork(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         sizes = config.anchor_sizes_px
-        per_level = tuple((s,) for s in sizes[: len(STRIDES)])
-        per_level = (*per_level[:-1], (*per_level[-1], *sizes[len(STRIDES) :]))  # spare sizes go to the coarsest level
-        self.anchor_generator = AnchorGenerator(per_level, (config.anchor_ratios,) * len(STRIDES))
+        # one size a level, fine to coarse; spare sizes go to the coarsest
+        per_level: list[tuple[float, ...]] = [(s,) for s in sizes[: len(STRIDES) - 1]] + [sizes[len(STRIDES) - 1 :]]
+        self.anchor_generator = AnchorGenerator(tuple(per_level), (config.anchor_ratios,) * len(STRIDES))
         self.trunk = RPNHead(config.fpn_channels, len(config.anchor_ratios))
         extra = len(per_level[-1])
         self.coarse = RPNHead(config.fpn_channels, extra * len(config.anchor_ratios)) if extra > 1 else None
@@ -90,8 +90,8 @@ class ProposalNetwork(nn.Module):
             levels.append(torch.full_like(best, level))
             first += count
         index, level_of = torch.cat(chosen), torch.cat(levels)
-        boxes = self.coder.decode_single(offsets[index], found.anchors_xyxy_px[index])
-        boxes = clip_boxes_to_image(boxes, size)
+        decoded = self.coder.decode_single(offsets[index], found.anchors_xyxy_px[index])
+        boxes: Tensor = clip_boxes_to_image(decoded, size)
         keep = remove_small_boxes(boxes, 1e-3)
         boxes, scores, level_of = boxes[keep], logits[index][keep], level_of[keep]
         keep = batched_nms(boxes.float(), scores.float(), level_of, NMS_IOU)[: self.keep]

@@ -44,18 +44,19 @@ class Segmenter(nn.Module):
     Args:
         config: sections `model`, `loss` and `validation` are read.
         spec: bands, mean and std; mean and std become buffers and travel with the weights.
+        weights: False leaves pretrained weights out, for a state dict that comes next.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: Config, spec: InputSpec) -> None:
+    def __init__(self, config: Config, spec: InputSpec, *, weights: bool = True) -> None:
         super().__init__()
         model = config.model
         channels = model.fpn_channels
         self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(spec.std, dtype=torch.float32).reshape(-1, 1, 1))
-        self.backbone = Backbone(model, len(spec.bands))
+        self.backbone = Backbone(model, len(spec.bands), weights=weights)
         self.instance = InstanceHead(model) if "instance" in model.heads else None
         self.semantic = SemanticHead(channels, model.num_semantic_classes) if "semantic" in model.heads else None
         self.crown = CrownHead(channels) if "crown" in model.heads else None

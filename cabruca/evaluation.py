@@ -1,0 +1,106 @@
+"""Evaluate a checkpoint on a data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from cabruca.config.load import config_from_dict
+from cabruca.config.schema import Config
+from cabruca.errors import CheckpointError
+from cabruca.model.build import build_model
+from cabruca.model.segmenter import Segmenter
+from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
+from cabruca.structures import InputSpec
+from cabruca.task import evaluate_windows, evaluation_windows
+from cabruca.train import checkpoint as checkpoints
+from cabruca.train.precision import resolve
+from cabruca.train.protocols import Validation
+
+
+def load_model(checkpoint: str | Path) -> tuple[Segmenter, Config, InputSpec]:
+    """The network of a checkpoint, on the CPU in eval mode, with its configuration and input specification.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a cabruca checkpoint.
+    """
+    state = checkpoints.read(Path(checkpoint))
+    try:
+        config = config_from_dict(state["config"])
+        spec = InputSpec.from_dict(state["task"]["input"])
+    except KeyError as error:
+        raise CheckpointError(
+            f"{checkpoint} holds no {error}: it is not a checkpoint of a cabruca training run; give one from a run's "
+            f"checkpoints folder"
+        ) from error
+    # the weights come from the checkpoint, so none are fetched; frozen batch norm keeps its place all the same
+    model = build_model(config, spec, weights=False)
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if len(str(error).splitlines()) > 1 else str(error)
+        raise CheckpointError(f"the weights of {checkpoint} do not fit its own configuration: {first}") from error
+    return model.eval(), config, spec
+
+
+def evaluate(
+    checkpoint: str | Path,
+    images: str | Path,
+    annotations: str | Path,
+    *,
+    category_map: Mapping[str, str] | None = None,
+    device: str = "auto",
+    score_threshold: float | None = None,
+    num_pictures: int = 0,
+    pictures_dir: str | Path | None = None,
+) -> dict[str, float | None]:
+    """Every metric of a checkpoint on a data set; bands, scaling, normalisation and resolution are the checkpoint's.
+
+    Args:
+        images: folder that the COCO file's `file_name`s are relative to.
+        category_map: dataset category -> class, beside the checkpoint's own.
+        score_threshold: crowns from here on are counted; None: as the checkpoint was trained.
+        num_pictures: comparisons of truth and prediction to write into `pictures_dir`.
+
+    Returns:
+        name -> number, None where it is undefined (no truth of that kind).
+
+    Raises:
+        CheckpointError, DataError, DeviceError: one line each.
+    """
+    model, config, spec = load_model(checkpoint)
+    if score_threshold is not None:
+        validation = config.validation.model_copy(update={"score_threshold": score_threshold})
+        config = config.model_copy(update={"validation": validation})
+    spec = _with_categories(spec, category_map or {})
+    budget = thread_budget(config.data.num_workers)
+    set_threads(budget)
+    runtime = Runtime.single(choose_device(device), loaders=budget.loaders)
+    windows = evaluation_windows(config, spec, images, annotations)
+    precision = resolve(config.training, runtime.device.type)
+    model = model.to(runtime.device, precision.dtype)
+    found = evaluate_windows(
+        model,
+        windows,
+        config,
+        spec,
+        runtime=runtime,
+        autocast=precision.autocast,
+        num_pictures=num_pictures if pictures_dir else 0,
+    )
+    if pictures_dir is not None:
+        _write_pictures(found, Path(pictures_dir))
+    return {k: None if math.isnan(v) else v for k, v in sorted(found.metrics.items())}
+
+
+def _with_categories(spec: InputSpec, more: Mapping[str, str]) -> InputSpec:
+    return InputSpec.from_dict({**spec.to_dict(), "category_map": {**spec.category_map, **more}})
+
+
+def _write_pictures(found: Validation, folder: Path) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in found.pictures:
+        Image.fromarray(picture.rgb).save(folder / f"{picture.name}.png")

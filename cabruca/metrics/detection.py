@@ -1,0 +1,129 @@
+"""Average precision of boxes and masks, as COCO defines it (Lin et al. 2014), through faster-coco-eval."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from faster_coco_eval import COCO, COCOeval_faster
+
+from cabruca.metrics.records import PictureRecord
+
+Kind = Literal["bbox", "segm"]
+SUMMARIES = ("mAP", "mAP_50", "mAP_75")
+NAN = float("nan")
+
+_log = logging.getLogger("cabruca")
+
+
+def detection_metrics(
+    records: Sequence[PictureRecord], names: Sequence[str], *, max_detections: int, mask_labels: Collection[int]
+) -> dict[str, float]:
+    """`bbox_mAP`, `_50`, `_75`, `segm_mAP...`, each per class (`bbox_mAP/cacao_tree`), and plain `mAP...`.
+
+    mAP is the mean over IoU 0.50, 0.55 .. 0.95 and 101 recall levels, `_50` and `_75` at one IoU; means run over the
+    classes that occur in the truth. Plain `mAP` takes a class's masks where it has masks, else its boxes. Without
+    any truth the numbers are undefined (NaN).
+
+    Args:
+        names: instance classes; names[0] is label 1.
+        max_detections: detections a picture that take part, best first.
+        mask_labels: labels whose masks the network has learnt; the others have no `segm_*`.
+    """
+    labels = list(range(1, len(names) + 1))
+    with_masks = [k for k in labels if k in mask_labels and _has_true_masks(records, k)]
+    box = _precision(records, labels, "bbox", max_detections)
+    segm = _precision(records, with_masks, "segm", max_detections)
+    out: dict[str, float] = {}
+    for kind, table in (("bbox", box), ("segm", segm)):
+        for i, summary in enumerate(SUMMARIES):
+            out[f"{kind}_{summary}"] = _mean([v[i] for v in table.values()])
+            out.update({f"{kind}_{summary}/{names[k - 1]}": v[i] for k, v in table.items()})
+    best = {**box, **segm}
+    out.update({summary: _mean([v[i] for v in best.values()]) for i, summary in enumerate(SUMMARIES)})
+    _warn_at_cap(records, max_detections)
+    return out
+
+
+def _mean(values: list[float]) -> float:
+    known = [v for v in values if not np.isnan(v)]
+    return float(np.mean(known)) if known else NAN
+
+
+def _has_true_masks(records: Sequence[PictureRecord], label: int) -> bool:
+    return any(
+        own == label and mask is not None
+        for r in records
+        for own, mask in zip(r.truth.labels, r.truth.masks, strict=True)
+    )
+
+
+def _precision(
+    records: Sequence[PictureRecord], labels: list[int], kind: Kind, cap: int
+) -> dict[int, tuple[float, float, float]]:
+    """label -> (mAP, mAP_50, mAP_75); NaN for a class without truth."""
+    if not labels:
+        return {}
+    truth = COCO(_truth(records, labels, kind))
+    evaluation = COCOeval_faster(truth, truth.loadRes(_found(records, labels, kind)), kind)
+    evaluation.params.maxDets = [1, 10, cap] if cap > 10 else [cap]
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision: npt.NDArray[np.float64] = np.asarray(evaluation.eval["precision"])[..., 0, -1]  # [IoU, recall, class]
+    return {k: _summaries(precision[..., i]) for i, k in enumerate(labels)}
+
+
+def _summaries(precision: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """From `[IoU 0.50 .. 0.95, recall]` of one class; -1 marks "no truth"."""
+    if precision.size == 0 or (precision < 0).all():
+        return NAN, NAN, NAN
+    return float(precision.mean()), float(precision[0].mean()), float(precision[5].mean())
+
+
+def _truth(records: Sequence[PictureRecord], labels: list[int], kind: Kind) -> dict[str, Any]:
+    images = [{"id": i, "height": r.size_hw_px[0], "width": r.size_hw_px[1]} for i, r in enumerate(records, 1)]
+    annotations: list[dict[str, Any]] = []
+    for i, r in enumerate(records, 1):
+        for box, label, mask in zip(r.truth.boxes_xywh_px, r.truth.labels, r.truth.masks, strict=True):
+            if label not in labels:
+                continue
+            own: dict[str, Any] = {"id": len(annotations) + 1, "image_id": i, "category_id": int(label), "iscrowd": 0}
+            own |= {"bbox": box.tolist(), "area": float(box[2] * box[3])}
+            if kind == "segm":
+                # a crown known by its box alone neither rewards nor punishes a mask: COCO's "crowd" is ignored
+                own |= {"segmentation": mask} if mask is not None else {"segmentation": _rectangle(box), "iscrowd": 1}
+            annotations.append(own)
+    categories = [{"id": k, "name": str(k)} for k in labels]
+    return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _rectangle(box: npt.NDArray[np.float64]) -> list[list[float]]:
+    x, y, w, h = (float(v) for v in box)
+    return [[x, y, x + w, y, x + w, y + h, x, y + h]]
+
+
+def _found(records: Sequence[PictureRecord], labels: list[int], kind: Kind) -> list[dict[str, Any]]:
+    out = []
+    for i, r in enumerate(records, 1):
+        for box, label, score, mask in zip(
+            r.found.boxes_xywh_px, r.found.labels, r.found.scores, r.found.masks, strict=True
+        ):
+            if label not in labels or (kind == "segm" and mask is None):
+                continue
+            own: dict[str, Any] = {"image_id": i, "category_id": int(label), "score": float(score)}
+            own |= {"bbox": box.tolist()} if kind == "bbox" else {"segmentation": mask}
+            out.append(own)
+    return out
+
+
+def _warn_at_cap(records: Sequence[PictureRecord], cap: int) -> None:
+    full = [r.picture for r in records if r.at_cap]
+    if full:
+        _log.warning(
+            "%d of %d pictures reach validation.max_detections: %d (first: %s); crowns may be missing, raise it",
+            len(full), len(records), cap, full[0],
+        )  # fmt: skip

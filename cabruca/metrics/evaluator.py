@@ -1,0 +1,68 @@
+"""Collects pictures one by one, gathers them from all ranks, and computes every metric once, over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cabruca.config.schema import ValidationConfig
+from cabruca.metrics.counts import count_metrics
+from cabruca.metrics.detection import detection_metrics
+from cabruca.metrics.records import PictureRecord, picture_records
+from cabruca.metrics.segmentation import semantic_metrics
+from cabruca.runtime import Runtime
+from cabruca.structures import Batch, Prediction
+
+
+class Evaluator:
+    """Metrics over a whole validation set.
+
+    Args:
+        instance_names: names of labels 1, 2, ...; semantic_names: names of classes 0, 1, ...
+        config: score threshold and detection cap.
+        min_visible_share: a crown cut by a grid window's core takes part while this share of it lies inside.
+    """
+
+    def __init__(
+        self,
+        instance_names: Sequence[str],
+        semantic_names: Sequence[str],
+        config: ValidationConfig,
+        *,
+        min_visible_share: float,
+    ) -> None:
+        self.instance_names, self.semantic_names = tuple(instance_names), tuple(semantic_names)
+        self.config = config
+        self.min_visible_share = min_visible_share
+        self.records: dict[str, PictureRecord] = {}
+
+    def add(self, batch: Batch, predictions: Sequence[Prediction]) -> None:
+        """Keep what the metrics need of a batch; a picture seen twice counts once."""
+        for record in picture_records(
+            batch,
+            predictions,
+            num_semantic_classes=len(self.semantic_names),
+            min_visible_share=self.min_visible_share,
+            max_detections=self.config.max_detections,
+        ):
+            self.records[record.picture] = record
+
+    def compute(self, runtime: Runtime, *, mask_labels: frozenset[int] = frozenset()) -> dict[str, float]:
+        """Every metric, the same on every rank; NaN where one is undefined.
+
+        Args:
+            mask_labels: labels whose masks the network has learnt.
+        """
+        everyone: dict[str, PictureRecord] = {}
+        for part in runtime.gather(self.records):
+            everyone.update(part)
+        records = [everyone[k] for k in sorted(everyone)]
+        matrices = [r.confusion for r in records if r.confusion is not None]
+        pixels = np.sum(matrices, axis=0) if matrices else None
+        names, cap = self.instance_names, self.config.max_detections
+        return {
+            **detection_metrics(records, names, max_detections=cap, mask_labels=mask_labels),
+            **semantic_metrics(pixels, self.semantic_names, canopy=names),
+            **count_metrics(records, names, score_threshold=self.config.score_threshold),
+        }

@@ -1,0 +1,155 @@
+"""What the metrics keep of one picture: small, plain, on the CPU, ready to be gathered from other ranks.
+
+Truth and prediction are clipped alike to the picture's core (see structures.Sample), so that a picture cut into
+grid windows counts every pixel once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from faster_coco_eval.core import mask as rle_codec
+from torch import Tensor
+
+from cabruca.metrics.segmentation import confusion
+from cabruca.structures import Batch, CroppedMasks, Prediction
+
+Rle = dict[str, Any]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CrownSet:
+    """N crowns, clipped to the core, in pixels of the core.
+
+    Attributes:
+        boxes_xywh_px: `[N, 4]`; labels: `[N]`; scores: `[N]` (1 for truth).
+        masks: compressed RLE of the core, None where a crown has no mask.
+        counted: bool `[N]`, the crown's centre lies in the core, so that no neighbour counts it again.
+    """
+
+    boxes_xywh_px: Floats
+    labels: Ints
+    scores: Floats
+    masks: list[Rle | None]
+    counted: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """One picture's truth, predictions and pixel counts.
+
+    Attributes:
+        picture: its stable id; size_hw_px: of the core; gsd_m: metres a pixel or None.
+        truth, found: crowns. confusion: `[K, K]` pixels, truth by row; None without semantic truth or head.
+        at_cap: as many crowns were found as the cap allows.
+    """
+
+    picture: str
+    size_hw_px: tuple[int, int]
+    gsd_m: float | None
+    truth: CrownSet
+    found: CrownSet
+    confusion: Ints | None
+    at_cap: bool
+
+
+def picture_records(
+    batch: Batch,
+    predictions: Sequence[Prediction],
+    *,
+    num_semantic_classes: int,
+    min_visible_share: float,
+    max_detections: int,
+) -> list[PictureRecord]:
+    """Records of a batch.
+
+    Args:
+        min_visible_share: a crown cut by the core's edge takes part while this share of it lies inside.
+    """
+    out = []
+    for b, found in enumerate(predictions):
+        core = batch.cores_xyxy_px[b]
+        crowns = batch.crowns[b]
+        truth = _Raw(crowns.boxes_xyxy_px, crowns.labels, np.ones(len(crowns)), crowns.masks.to("cpu"))
+        prediction = _Raw(found.boxes_xyxy_px, found.labels, found.scores.numpy(), found.masks)
+        pixels = None
+        if found.semantic is not None:
+            x0, y0, x1, y1 = core
+            pixels = confusion(
+                batch.semantic[b, y0:y1, x0:x1].cpu(), found.semantic[y0:y1, x0:x1], num_semantic_classes
+            )
+        out.append(
+            PictureRecord(
+                picture=batch.pictures[b],
+                size_hw_px=(core[3] - core[1], core[2] - core[0]),
+                gsd_m=batch.gsd_m[b],
+                truth=_clip(truth, core, min_visible_share),
+                found=_clip(prediction, core, min_visible_share),
+                confusion=pixels if pixels is not None and pixels.sum() > 0 else None,
+                at_cap=len(found.scores) >= max_detections,
+            )
+        )
+    return out
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Crowns as they come, in pixels of the window."""
+
+    boxes_xyxy_px: Tensor
+    labels: Tensor
+    scores: npt.NDArray[Any]
+    masks: CroppedMasks | None
+
+
+def _clip(raw: _Raw, core: tuple[int, int, int, int], min_visible_share: float) -> CrownSet:
+    boxes = raw.boxes_xyxy_px.cpu().numpy().astype(np.float64).reshape(-1, 4)
+    x0, y0, x1, y1 = core
+    low, high = np.array([x0, y0, x0, y0]), np.array([x1, y1, x1, y1])
+    inside = np.clip(boxes, low, high)
+    full = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    left = (inside[:, 2] - inside[:, 0]) * (inside[:, 3] - inside[:, 1])
+    keep = np.nonzero(left > np.maximum(min_visible_share * full - 1e-9, 0))[0]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    counted: npt.NDArray[np.bool_] = np.all((centre >= [x0, y0]) & (centre < [x1, y1]), axis=1)
+    inside = inside - np.array([x0, y0, x0, y0])
+    xywh = np.concatenate([inside[:, :2], inside[:, 2:] - inside[:, :2]], axis=1)
+    return CrownSet(
+        boxes_xywh_px=xywh[keep],
+        labels=raw.labels.cpu().numpy().astype(np.int64)[keep],
+        scores=np.asarray(raw.scores, dtype=np.float64)[keep],
+        masks=[None if raw.masks is None else _encode(raw.masks, int(i), core) for i in keep],
+        counted=counted[keep],
+    )
+
+
+def _encode(masks: CroppedMasks, i: int, core: tuple[int, int, int, int]) -> Rle | None:
+    """Compressed RLE of crown `i` within the core, from its own rectangle only."""
+    if int(masks.rect_xywh_px[i, 2]) * int(masks.rect_xywh_px[i, 3]) == 0:
+        return None
+    x, y, crop = masks.crop(i)
+    x0, y0, x1, y1 = core
+    part = crop[max(0, y0 - y) : max(0, y1 - y), max(0, x0 - x) : max(0, x1 - x)].numpy()
+    return rle_of_crop(part, max(x - x0, 0), max(y - y0, 0), height=y1 - y0, width=x1 - x0)
+
+
+def rle_of_crop(crop: npt.NDArray[Any], x: int, y: int, *, height: int, width: int) -> Rle:
+    """Compressed COCO RLE of a `[h, w]` bitmap that lies at (x, y) of a height x width picture.
+
+    RLE runs down the columns; only the crop's own pixels are touched.
+    """
+    col, row = np.nonzero(crop.T)
+    position = (col + x) * height + row + y
+    breaks = np.nonzero(np.diff(position) != 1)[0]
+    first = position[np.concatenate([[0], breaks + 1])] if len(position) else position
+    last = position[np.concatenate([breaks, [len(position) - 1]])] + 1 if len(position) else position
+    edges = np.stack([first, last], axis=1).reshape(-1)
+    counts = np.diff(np.concatenate([[0], edges, [height * width]]))
+    rle: Rle = rle_codec.frPyObjects({"counts": counts.tolist(), "size": [height, width]}, height, width)
+    return rle

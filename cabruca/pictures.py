@@ -1,0 +1,129 @@
+"""Truth beside prediction, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from cabruca.config.schema import Config
+from cabruca.structures import IGNORE, Batch, CroppedMasks, InputSpec, Prediction
+from cabruca.train.protocols import Picture
+
+Rgb = npt.NDArray[np.uint8]
+
+CROWN_COLOURS = ((255, 214, 10), (0, 200, 255), (255, 90, 200), (255, 140, 0))
+"""One a crown class, in order; repeated when there are more classes."""
+
+COVER_COLOURS = ((120, 120, 120), (255, 214, 10), (0, 110, 60), (150, 210, 100), (190, 140, 90), (40, 40, 70))
+"""One a semantic class, in order."""
+
+PANEL_PX = 512
+"""Smaller pictures are enlarged to about this side, so that crowns can be told apart."""
+
+
+def draw_comparison(batch: Batch, found: Prediction, b: int, spec: InputSpec, config: Config) -> Picture:
+    """Picture `b` of a batch: the crowns of truth and prediction, and the land cover of both where known.
+
+    Crowns with a mask are outlined, others get their box; only predictions from `validation.score_threshold` on.
+    """
+    height, width = batch.sizes_hw_px[b]
+    rgb = _display(batch.images[b, :, :height, :width])
+    crowns = batch.crowns[b]
+    sure = found.scores >= config.validation.score_threshold
+    masks = None if found.masks is None else found.masks.select(sure)
+    names = spec.instance_classes
+    panels = [
+        _crowns(
+            rgb, crowns.boxes_xyxy_px, crowns.labels, crowns.masks.to("cpu"), f"truth: {_tally(crowns.labels, names)}"
+        ),
+        _crowns(
+            rgb, found.boxes_xyxy_px[sure], found.labels[sure], masks, f"found: {_tally(found.labels[sure], names)}"
+        ),
+    ]
+    truth = batch.semantic[b, :height, :width].cpu().numpy()
+    if found.semantic is not None and (truth != IGNORE).any():
+        panels += [_cover(rgb, truth, "land cover, truth"), _cover(rgb, found.semantic.numpy(), "land cover, found")]
+    return Picture(name=_file_name(batch.pictures[b]), rgb=_grid(panels))
+
+
+def _file_name(picture: str) -> str:
+    return "val_" + "".join(c if c.isalnum() else "_" for c in picture)
+
+
+def _display(image: Tensor) -> Rgb:
+    """The first three bands (or one, thrice), stretched between their 1st and 99th percentile."""
+    data = image.float().cpu().numpy()
+    data = data[:3] if data.shape[0] >= 3 else np.repeat(data[:1], 3, axis=0)
+    low, high = np.percentile(data, (1, 99)) if data.size else (0.0, 1.0)
+    scaled = np.clip((data - low) / max(high - low, 1e-6), 0, 1) * 255
+    return np.ascontiguousarray(scaled.transpose(1, 2, 0).astype(np.uint8))
+
+
+def _tally(labels: Tensor, names: Sequence[str]) -> str:
+    counts = [f"{int((labels == k).sum())} {name}" for k, name in enumerate(names, 1)]
+    return ", ".join(counts)
+
+
+def _zoom(rgb: Rgb) -> int:
+    return max(1, round(PANEL_PX / max(rgb.shape[:2])))
+
+
+def _crowns(rgb: Rgb, boxes_xyxy_px: Tensor, labels: Tensor, masks: CroppedMasks | None, title: str) -> Image.Image:
+    zoom = _zoom(rgb)
+    panel = Image.fromarray(rgb).resize((rgb.shape[1] * zoom, rgb.shape[0] * zoom), Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(panel)
+    with_mask = masks.has_mask.tolist() if masks is not None else [False] * len(labels)
+    for i, (box, label) in enumerate(zip(boxes_xyxy_px.tolist(), labels.tolist(), strict=True)):
+        colour = CROWN_COLOURS[(label - 1) % len(CROWN_COLOURS)]
+        if masks is not None and with_mask[i]:
+            x, y, crop = masks.crop(i)
+            _outline(panel, crop.numpy(), (x * zoom, y * zoom), zoom, colour)
+        else:
+            pen.rectangle([v * zoom for v in box], outline=colour, width=2)
+    return _titled(panel, title)
+
+
+def _outline(
+    panel: Image.Image, crop: npt.NDArray[np.uint8], at: tuple[int, int], zoom: int, colour: tuple[int, int, int]
+) -> None:
+    """Paint the rim of a bitmap, two pixels wide."""
+    big = np.pad(np.kron(crop, np.ones((zoom, zoom), np.uint8)), 2)
+    core = big.copy()
+    for axis in (0, 1):
+        for shift in (-2, -1, 1, 2):
+            core &= np.roll(big, shift, axis)
+    rim = Image.fromarray((big & ~core & 1) * np.uint8(255))
+    panel.paste(colour, (at[0] - 2, at[1] - 2), rim)
+
+
+def _cover(rgb: Rgb, classes: npt.NDArray[np.uint8], title: str) -> Image.Image:
+    table = np.zeros((256, 3), np.uint8)
+    for k in range(IGNORE):
+        table[k] = COVER_COLOURS[k % len(COVER_COLOURS)]
+    mixed = (0.35 * rgb + 0.65 * table[classes]).astype(np.uint8)
+    mixed[classes == IGNORE] = rgb[classes == IGNORE] // 3
+    zoom = _zoom(rgb)
+    return _titled(
+        Image.fromarray(mixed).resize((rgb.shape[1] * zoom, rgb.shape[0] * zoom), Image.Resampling.NEAREST), title
+    )
+
+
+def _titled(panel: Image.Image, title: str) -> Image.Image:
+    out = Image.new("RGB", (panel.width, panel.height + 22), (20, 20, 20))
+    out.paste(panel, (0, 22))
+    ImageDraw.Draw(out).text((6, 4), title, fill=(240, 240, 240), font_size=14)
+    return out
+
+
+def _grid(panels: list[Image.Image]) -> Rgb:
+    """Two panels a row."""
+    width, height = panels[0].size
+    rows = (len(panels) + 1) // 2
+    out = Image.new("RGB", (2 * width + 4, rows * height + 4 * (rows - 1)), (20, 20, 20))
+    for i, panel in enumerate(panels):
+        out.paste(panel, ((i % 2) * (width + 4), (i // 2) * (height + 4)))
+    return np.asarray(out, dtype=np.uint8)

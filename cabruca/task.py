@@ -1,0 +1,200 @@
+"""Crowns and land cover as a Task: the only joint between data, model, metrics and the train function."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cabruca.config.schema import Config
+from cabruca.data.dataset import EvaluationWindows, TrainWindows, input_spec
+from cabruca.data.loaders import evaluation_batches, train_batches
+from cabruca.metrics.evaluator import Evaluator
+from cabruca.model.build import build_model
+from cabruca.model.segmenter import Segmenter, Terms, parameter_part
+from cabruca.pictures import draw_comparison
+from cabruca.runtime import Runtime
+from cabruca.structures import Batch, InputSpec
+from cabruca.train.protocols import Autocast, Losses, Metrics, Picture, State, Validation
+
+_log = logging.getLogger("cabruca")
+
+
+class CabrucaTask:
+    """The `Task` of train/protocols.py for crowns and land cover.
+
+    Data is opened when it is first needed, so a task can be made to look at a model alone.
+
+    Args:
+        config: the whole configuration.
+        spec: how pictures become input; None: derived from the configuration and the training data.
+    """
+
+    def __init__(self, config: Config, spec: InputSpec | None = None) -> None:
+        self.config = config
+        self.spec = spec or input_spec(config)
+        self._train: TrainWindows | None = None
+        self._validation: EvaluationWindows | None = None
+        self._silent_heads_named = False
+
+    @property
+    def train_windows(self) -> TrainWindows:
+        if self._train is None:
+            self._train = TrainWindows(self.config, self.spec)
+        return self._train
+
+    @property
+    def validation_windows(self) -> EvaluationWindows:
+        if self._validation is None:
+            data = self.config.data
+            self._validation = evaluation_windows(self.config, self.spec, data.val_dir, data.val_annotations)
+        return self._validation
+
+    def build_model(self) -> nn.Module:
+        return build_model(self.config, self.spec)
+
+    def parameter_part(self, name: str) -> str:
+        return parameter_part(name)
+
+    def num_train_samples(self, epoch: int) -> int:
+        return self.train_windows.num_samples(epoch)
+
+    def train_batches(self, epoch: int, index_batches: Sequence[Sequence[int]], runtime: Runtime) -> Iterable[Batch]:
+        return train_batches(
+            self.train_windows, epoch, index_batches, runtime, pin_memory=pin_memory(self.config, runtime)
+        )
+
+    def losses(self, model: nn.Module, batch: Batch) -> Losses:
+        terms = model(batch).terms
+        self._name_silent_heads(terms)
+        return weighted(terms, self.config, batch)
+
+    def _name_silent_heads(self, terms: Terms) -> None:
+        """Say once which heads this data cannot teach."""
+        if self._silent_heads_named:
+            return
+        self._silent_heads_named = True
+        silent = [h for h in self.config.model.heads if h not in terms.heads]
+        if "instance" in terms.heads and "mask" not in terms.instance_parts:
+            silent.append("instance masks")
+        if silent:
+            _log.info("no truth in the first batch for: %s; they learn nothing from such batches", ", ".join(silent))
+
+    def validate(self, model: nn.Module, runtime: Runtime, autocast: Autocast, *, epoch: int) -> Validation:
+        keep = self.config.validation.num_pictures if self.config.validation.save_predictions else 0
+        was_training = model.training
+        model.eval()
+        try:
+            windows = self.validation_windows
+            return evaluate_windows(
+                model, windows, self.config, self.spec, runtime=runtime, autocast=autocast, num_pictures=keep
+            )
+        finally:
+            model.train(was_training)
+
+    def state(self) -> State:
+        return {"input": self.spec.to_dict()}
+
+
+def pin_memory(config: Config, runtime: Runtime) -> bool:
+    """`data.pin_memory`, by default where it helps: on CUDA."""
+    return runtime.device.type == "cuda" if config.data.pin_memory is None else config.data.pin_memory
+
+
+def evaluation_windows(
+    config: Config, spec: InputSpec, images: str | Path, annotations: str | Path
+) -> EvaluationWindows:
+    """Whole pictures, or a grid over the large ones, with their truth."""
+    return EvaluationWindows(
+        images,
+        annotations,
+        spec,
+        max_side_px=config.validation.max_side_px,
+        overlap=config.data.overlap,
+        min_visible_share=config.data.min_visible_share,
+        cache_mb=config.data.cache_mb,
+    )
+
+
+def weighted(terms: Terms, config: Config, batch: Batch) -> Losses:
+    """`loss = sum(weight_k * loss_k)`, a value per picture, with the parts for the record."""
+    weights = {
+        "instance": config.loss.instance_weight,
+        "semantic": config.loss.semantic_weight,
+        "crown": config.loss.crown_weight,
+        "density": config.loss.density_weight,
+    }
+    zero = torch.zeros(len(batch), device=batch.images.device, dtype=batch.images.dtype)
+    total: Tensor = zero
+    for name, value in terms.heads.items():
+        total = total + weights[name] * value
+    parts = {f"loss_{k}": terms.heads[k].detach() if k in terms.heads else zero for k in config.model.heads}
+    parts |= {f"loss_instance/{k}": v.detach() for k, v in terms.instance_parts.items()}
+    return Losses(total=total, parts=parts)
+
+
+@torch.no_grad()
+def evaluate_windows(
+    model: nn.Module,
+    windows: EvaluationWindows,
+    config: Config,
+    spec: InputSpec,
+    *,
+    runtime: Runtime,
+    autocast: Autocast,
+    num_pictures: int = 0,
+) -> Validation:
+    """Losses and every metric over `windows`, this rank's share gathered with the others'.
+
+    The model must be in eval mode. `num_pictures` comparisons of truth and prediction come from rank 0's first windows.
+    """
+    evaluator = Evaluator(
+        spec.instance_classes, spec.semantic_classes, config.validation, min_visible_share=config.data.min_visible_share
+    )
+    losses: dict[str, dict[str, float]] = {}
+    pictures: list[Picture] = []
+    for batch in _on_device(windows, runtime, config, model):
+        with autocast():
+            output = model(batch, losses=True, predictions=True)
+        evaluator.add(batch, output.predictions)
+        own = weighted(output.terms, config, batch)
+        for b, name in enumerate(batch.pictures):
+            losses[name] = {"total_loss": float(own.total[b]), **{k: float(v[b]) for k, v in own.parts.items()}}
+            if runtime.is_main and len(pictures) < num_pictures:
+                pictures.append(draw_comparison(batch, output.predictions[b], b, spec, config))
+    mask_labels = frozenset(torch.nonzero(_mask_trained(model)).flatten().tolist())
+    metrics = evaluator.compute(runtime, mask_labels=mask_labels)
+    return Validation({**_mean_losses(runtime.gather(losses)), **metrics}, pictures)
+
+
+def _on_device(windows: EvaluationWindows, runtime: Runtime, config: Config, model: nn.Module) -> Iterator[Batch]:
+    indices = range(runtime.rank, len(windows), runtime.world_size)
+    dtype = next(p.dtype for p in model.parameters())
+    for batch in evaluation_batches(windows, list(indices), runtime, batch_size=config.validation.batch_size):
+        yield batch.to(runtime.device, dtype=dtype)
+
+
+def _mask_trained(model: nn.Module) -> Tensor:
+    """bool per label; of a model without instance head, nothing."""
+    inner: nn.Module = getattr(model, "module", model)
+    if isinstance(inner, Segmenter) and inner.instance is not None:
+        return inner.instance.mask_trained.cpu()
+    return torch.zeros(0, dtype=torch.bool)
+
+
+def _mean_losses(per_rank: Sequence[dict[str, dict[str, float]]]) -> Metrics:
+    """Means over pictures, each counted once, in a fixed order."""
+    everyone = {k: v for part in per_rank for k, v in part.items()}
+    names = sorted({name for v in everyone.values() for name in v})
+    rows = [everyone[k] for k in sorted(everyone)]
+    return {n: sum(r.get(n, 0.0) for r in rows) / len(rows) for n in names} if rows else {}
+
+
+@contextlib.contextmanager
+def no_autocast() -> Iterator[None]:
+    """Full precision, as an Autocast."""
+    yield
