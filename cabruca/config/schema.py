@@ -26,7 +26,10 @@ Head = Literal["instance", "semantic", "crown", "density"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A probability or a proportion, 0..1."""
 
+BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
+
 INSTANCE_NAMES = ("cacao_tree", "shade_tree")
+PARTS = ("backbone", "heads", "custom")  # of the network, as parameter groups name them
 SEMANTIC_NAMES = ("background", "cacao_tree", "shade_tree", "understory", "bare_soil", "shadows")
 
 LATER = {
@@ -82,17 +85,12 @@ class ModelConfig(Section):
     def _check(self) -> ModelConfig:
         if self.use_sam:
             raise ValueError("use_sam: true is not supported (cabruca has no SAM branch); set use_sam: false")
-        names, count = self.instance_class_names, self.num_instance_classes - 1
-        if names and len(names) != count:
-            raise ValueError(
-                f"instance_class_names has {len(names)} names and num_instance_classes: {count + 1} counts the "
-                f"background; give {count}"
-            )
-        names, count = self.semantic_class_names, self.num_semantic_classes
-        if names and len(names) != count:
-            raise ValueError(
-                f"semantic_class_names has {len(names)} names, num_semantic_classes is {count}; give {count}"
-            )
+        for kind, count in (("instance", self.num_instance_classes - 1), ("semantic", self.num_semantic_classes)):
+            names = getattr(self, f"{kind}_class_names")
+            if names and len(names) != count:
+                told = f"num_{kind}_classes: {getattr(self, f'num_{kind}_classes')}"
+                background = " (it counts the background)" if kind == "instance" else ""
+                raise ValueError(f"{kind}_class_names has {len(names)} names, {told}{background} asks for {count}")
         if not self.heads:
             raise ValueError("heads is empty; name at least one of instance, semantic, crown, density")
         if self.fpn_channels % 32:
@@ -166,10 +164,26 @@ class OptimizerConfig(Section):
     type: Literal["adamw", "adam", "sgd"] = "adamw"  # how gradients become steps
     lr: PositiveFloat = 1e-4  # learning rate; --lr scales every group by lr / optimizer.lr
     weight_decay: NonNegativeFloat = 0.01  # of every group that names none
-    betas: tuple[Share, Share] = (0.9, 0.999)  # adam, adamw
-    momentum: Share = 0.9  # sgd
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)  # adam, adamw
+    momentum: BelowOne = 0.9  # sgd
     nesterov: bool = True  # sgd
     param_groups: tuple[ParamGroup, ...] = ()  # backbone, heads, custom, or a new name with match
+
+    @model_validator(mode="after")
+    def _check(self) -> OptimizerConfig:
+        seen: set[str] = set()
+        for group in self.param_groups:
+            if group.name in seen:
+                raise ValueError(f"param_groups names '{group.name}' twice; keep one of them")
+            if group.name not in PARTS and group.match is None:
+                raise ValueError(
+                    f"param_groups: '{group.name}' is none of {', '.join(PARTS)} and has no match; give it a match "
+                    "such as 'backbone.layer4*'"
+                )
+            seen.add(group.name)
+        if self.type == "sgd" and self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: true needs momentum; set nesterov: false, or momentum: 0.9")
+        return self
 
 
 class SchedulerConfig(Section):
@@ -177,14 +191,14 @@ class SchedulerConfig(Section):
     warmup_steps: NonNegativeInt = 0  # optimizer steps of linear warm-up, before any scheduler
     T_max: PositiveInt | None = None  # cosine: epochs to eta_min; None: num_epochs
     eta_min: NonNegativeFloat = 1e-7  # cosine, warm restarts: lowest rate
-    factor: Share = 0.5  # plateau: the rate is multiplied by it
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5  # plateau: the rate is multiplied by it
     patience: NonNegativeInt = 10  # plateau: validations without improvement
     min_lr: NonNegativeFloat = 1e-7  # plateau: lowest rate
     max_lr: PositiveFloat | None = None  # onecycle: peak; None: 10 x optimizer.lr
     pct_start: Share = 0.3  # onecycle: share of the steps that rise
     T_0: PositiveInt = 10  # warm restarts: epochs of the first cycle
     T_mult: PositiveInt = 2  # warm restarts: factor from cycle to cycle
-    gamma: Share = 0.95  # exponential: factor an epoch
+    gamma: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95  # exponential: factor an epoch
 
 
 class LossConfig(Section):
@@ -269,6 +283,13 @@ class Config(Section):
     tracking: TrackingConfig = TrackingConfig()
     validation: ValidationConfig = ValidationConfig()
     testing: TestingConfig = TestingConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        weights, count = self.loss.semantic_class_weights, self.model.num_semantic_classes
+        if weights is not None and len(weights) != count:
+            raise ValueError(f"loss.semantic_class_weights has {len(weights)} values for {count} classes; give {count}")
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers (lists, not tuples), ready for YAML and for a checkpoint."""
