@@ -150,6 +150,7 @@ class TrainResult:
         state: `finished` (all epochs, or early stopping), `stopped` (a scheduler asked), `interrupted` (a signal).
         epochs: epochs completed; step: optimizer steps; best: monitored metric's best value or None; best_epoch.
         metrics: the last epoch's record. message: one line for people.
+        exit_code: what a process that did this run exits with: 0, or 128 + the signal that interrupted it.
     """
 
     state: Literal["finished", "stopped", "interrupted"]
@@ -159,6 +160,7 @@ class TrainResult:
     best_epoch: int | None
     metrics: Metrics
     message: str
+    exit_code: int = 0
 
 
 class Callback(Protocol):

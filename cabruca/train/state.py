@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import random
 from collections.abc import Mapping
@@ -42,6 +43,16 @@ class Place:
     skipped_in_a_row: int = 0
     stage: int = 0
     elapsed_s: float = 0.0
+
+    def judge(self, value: float, *, minimize: bool) -> bool:
+        """Note the monitored metric of a validation; True where it is the best so far (NaN never is)."""
+        sign = -1.0 if minimize else 1.0
+        better = math.isfinite(value) and (self.best is None or sign * value > sign * self.best)
+        if better:
+            self.best, self.best_epoch, self.validations_without_improvement = value, self.epoch, 0
+        else:
+            self.validations_without_improvement += 1
+        return better
 
     def to_state(self) -> State:
         state = dict(vars(self))

@@ -40,7 +40,14 @@ class Stepper:
     """
 
     def __init__(
-        self, task: Task, model: nn.Module, optimizer: Optimizer, precision: Precision, runtime: Runtime, clip: float
+        self,
+        task: Task,
+        model: nn.Module,
+        optimizer: Optimizer,
+        *,
+        precision: Precision,
+        runtime: Runtime,
+        clip: float,
     ) -> None:
         self.task, self.model, self.optimizer = task, model, optimizer
         self.precision, self.runtime, self.clip = precision, runtime, clip
@@ -65,7 +72,8 @@ class Stepper:
         return Outcome(step, False, names)
 
     def _accumulate(self, batches: Iterator[Any], micro_batches: int, pictures: int) -> tuple[Sums, list[str]]:
-        step, names = Sums(), []
+        step = Sums()
+        names: list[str] = []
         self.optimizer.zero_grad(set_to_none=True)
         for _ in range(micro_batches):
             waiting = time.perf_counter()
@@ -113,7 +121,7 @@ def sum_gradients(parameters: list[nn.Parameter], runtime: Runtime) -> None:
 
 
 def _hand_out(parameters: list[nn.Parameter], present: Tensor, flat: Tensor) -> None:
-    pieces = flat.split([p.numel() for p in parameters])
+    pieces = torch.split(flat, [p.numel() for p in parameters])
     for parameter, ranks, piece in zip(parameters, present.tolist(), pieces, strict=True):
         # empty_like + copy_ keeps the memory format that the optimizer's moments have
         parameter.grad = torch.empty_like(parameter).copy_(piece.view(parameter.shape)) if ranks else None
