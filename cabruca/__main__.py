@@ -1,0 +1,5 @@
+"""`python -m cabruca` is `cabruca`."""
+
+from cabruca.cli.main import main
+
+main()

@@ -1,0 +1,47 @@
+"""`cabruca evaluate`: every metric of a checkpoint on a labelled data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from cabruca.cli.options import read_map
+
+
+@click.command(short_help="Measure a checkpoint.")
+@click.option("--checkpoint", required=True, metavar="CKPT", help="A .pth file from a run's checkpoints folder.")
+@click.option("--images", required=True, metavar="DIR", help="Folder that the COCO file's names are relative to.")
+@click.option("--annotations", required=True, metavar="COCO.json", help="The truth.")
+@click.option("--json", "json_path", metavar="OUT", help="Write one flat object, name -> number or null.")
+@click.option("--map", "entries", multiple=True, metavar="CATEGORY=CLASS", help="Dataset category -> class (repeat).")
+def evaluate(checkpoint: str, images: str, annotations: str, json_path: str | None, entries: Sequence[str]) -> int:
+    """Measure a checkpoint; bands, scaling, resolution and categories are those it was trained with."""
+    category_map = read_map(entries)
+    out = None if json_path is None else _writable(Path(json_path))
+    from cabruca.evaluation import evaluate as measure
+
+    numbers = measure(checkpoint, images, annotations, category_map=category_map)
+    if out is not None:
+        out.write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    click.echo(table(numbers))
+    return 0
+
+
+def table(numbers: Mapping[str, float | None]) -> str:
+    """One line a metric: name, number; `-` where the number is undefined."""
+    width = max((len(name) for name in numbers), default=0)
+    return "\n".join(f"{name:<{width}}  {'-' if n is None else format(n, '.4f')}" for name, n in numbers.items())
+
+
+def _writable(path: Path) -> Path:
+    """Refuse an output that cannot be written before the minutes of work, not after."""
+    if path.is_dir():
+        raise click.UsageError(f"--json {path} is a folder; give the name of a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--json {path} cannot be written ({error.strerror}); choose another place") from None
+    return path

@@ -1,0 +1,90 @@
+"""The command `cabruca`: its sub-commands, and the one place where errors become a line and an exit code.
+
+====  ===================================================================================
+code  meaning
+====  ===================================================================================
+0     done (also: the run was finished already)
+1     the numbers are not finite any more, or `demo` fell under its floors
+2     something to mend: a flag, a key, a file; one line on stderr
+130   stopped by Ctrl-C, saved        143  stopped by SIGTERM, saved
+====  ===================================================================================
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Any
+
+import click
+
+from cabruca._version import __version__
+from cabruca.cli.lazy import LazyGroup
+from cabruca.errors import CabrucaError, TrainingDiverged, did_you_mean
+
+COMMANDS = {
+    "train": ("cabruca.cli.train:train", "Train the network; stop and resume at any step."),
+    "evaluate": ("cabruca.cli.evaluate:evaluate", "Measure a checkpoint on a labelled data set."),
+    "data": ("cabruca.cli.data:data", "Draw a practice plot, or check a data set."),
+    "config": ("cabruca.cli.config:config", "Show or validate a configuration file."),
+    "demo": ("cabruca.cli.demo:demo", "Draw, train and evaluate in minutes, without a network."),
+}
+
+_FILE_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+_HELP_WANTED: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())  # a group called alone; from click 8.2
+
+
+class Cabruca(LazyGroup):
+    """The outermost group: turns every error a person can mend into one line."""
+
+    def main(self, args: Any = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
+        extra["standalone_mode"] = False  # click would print its errors in its own three-line way
+        try:
+            code = super().main(args, prog_name or "cabruca", *rest, **extra)
+        except Exception as error:
+            code = _report(error)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in self._lazy and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], self._lazy) or f"; use one of {', '.join(self._lazy)}"
+            raise click.UsageError(f"'{args[0]}' is not a command{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _report(error: Exception) -> int:
+    """Print the line for people and return the exit code; what nobody can mend is raised again."""
+    if isinstance(error, CabrucaError):
+        return _fail(str(error), 2)
+    if isinstance(error, _HELP_WANTED):
+        click.echo(error.format_message())
+        return 0
+    if isinstance(error, click.ClickException):
+        ctx = getattr(error, "ctx", None)
+        where = f"; see '{ctx.command_path} --help'" if ctx else ""
+        return _fail(error.format_message().rstrip(".") + where, 2)
+    if isinstance(error, click.Abort):
+        return _fail("interrupted; nothing was under way that could be saved, start it again", 130)
+    if isinstance(error, TrainingDiverged):
+        return _fail(str(error), 1)
+    if isinstance(error, OSError) and error.errno in _FILE_TROUBLE:
+        return _fail(f"{error.filename or 'a file'}: {error.strerror}; free space, or mend the permissions", 2)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; by name, because importing torch takes seconds
+        remedy = "take a smaller --batch-size (with more --grad-accum) or data.tile_size"
+        return _fail(f"the device ran out of memory: {str(error).split('. ')[0]}; {remedy}", 2)
+    raise error
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"cabruca: error: {' '.join(message.split())}", err=True)
+    return code
+
+
+@click.group(cls=Cabruca, lazy=COMMANDS, invoke_without_command=True, context_settings={"max_content_width": 100})
+@click.version_option(__version__, prog_name="cabruca", message="%(prog)s %(version)s")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Train, evaluate and follow the network that maps cacao and shade trees in drone imagery."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

@@ -1,0 +1,54 @@
+"""Options that several commands share, and how `--set` and `--map` are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def set_option(command: F) -> F:
+    """`--set a.b.c=value`, repeated; reaches the command as `assignments`."""
+    text = "Set any configuration key, e.g. --set data.tile_size=256 (repeat for more)."
+    return click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=text)(command)
+
+
+def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Dotted key -> value of every `--set`.
+
+    Raises:
+        click.UsageError: no `=`, or a key that is set twice. ConfigError: the value is not YAML.
+    """
+    from cabruca.config.load import parse_value
+
+    pairs = [_split(text, "--set", "KEY=VALUE, such as data.tile_size=256") for text in assignments]
+    return {key: parse_value(value) for key, value in _unique(pairs, "--set")}
+
+
+def read_map(entries: Iterable[str]) -> dict[str, str]:
+    """Dataset category -> class of every `--map`; the last `=` divides, so that a category may hold one.
+
+    Raises:
+        click.UsageError: no `=`, or a category that is mapped twice.
+    """
+    pairs = [_split(text, "--map", "CATEGORY=CLASS, such as palm=shade_tree", last=True) for text in entries]
+    return dict(_unique(pairs, "--map"))
+
+
+def _split(text: str, flag: str, form: str, *, last: bool = False) -> tuple[str, str]:
+    key, equals, value = text.rpartition("=") if last else text.partition("=")
+    if not equals or not key.strip() or (last and not value.strip()):
+        raise click.UsageError(f"{flag} '{text}' is not {form}; write it so", click.get_current_context(silent=True))
+    return key.strip(), value.strip()
+
+
+def _unique(pairs: list[tuple[str, str]], flag: str) -> list[tuple[str, str]]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            context = click.get_current_context(silent=True)
+            raise click.UsageError(f"{flag} gives '{key}' {keys.count(key)} times; give it once", context)
+    return pairs

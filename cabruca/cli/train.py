@@ -1,0 +1,113 @@
+"""`cabruca train`: flags become dotted keys above the configuration file; the rest is `run.run_training`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cabruca.cli.options import read_assignments, set_option
+
+if TYPE_CHECKING:
+    from cabruca.config.schema import Config
+
+KEYS = {
+    "device": "device",
+    "experiment_name": "experiment_name",
+    "lr": "optimizer.lr",
+    "batch_size": "data.batch_size",
+    "epochs": "training.num_epochs",
+    "grad_accum": "training.gradient_accumulation_steps",
+    "mixed_precision": "training.mixed_precision",
+    "use_mlflow": "tracking.mlflow",
+    "use_wandb": "tracking.wandb",
+    "tensorboard": "tracking.tensorboard",
+    "val_frequency": "validation.frequency",
+    "save_frequency": "training.save_frequency",
+    "output_dir": "output_dir",
+    "seed": "training.seed",
+}
+"""Parameter of the command -> configuration key; a flag that is not given is None and sets nothing."""
+
+POSITIVE, COUNT = click.IntRange(min=1), click.IntRange(min=0)
+RATE = click.FloatRange(min=0, min_open=True)
+DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
+
+
+@click.command(short_help="Train the network.")
+@click.option("--config", "config_path", required=True, metavar="FILE", help="YAML or JSON configuration.")
+@click.option("--device", type=DEVICES, default=None, help="Where to compute; auto: cuda, mps, cpu.")
+@click.option("--resume", metavar="CKPT|auto", help="Go on from a checkpoint, or from the named run's newest.")
+@click.option("--init-from", metavar="CKPT", help="Begin a new run with the weights of a checkpoint.")
+@click.option("--experiment-name", metavar="NAME", help="Name of the run folder and of the tracker runs.")
+@click.option("--lr", type=RATE, help="Learning rate; every parameter group is scaled by lr / optimizer.lr.")
+@click.option("--batch-size", type=POSITIVE, help="Pictures in one forward pass.")
+@click.option("--epochs", type=POSITIVE, help="Number of epochs.")
+@click.option(
+    "--grad-accum", type=POSITIVE, help="Forward passes an optimizer step; effective batch = both multiplied."
+)
+@click.option("--mixed-precision", is_flag=True, default=None, help="fp16 or bf16, as the device has it.")
+@click.option("--use-mlflow", is_flag=True, default=None, help="Log to MLflow as well.")
+@click.option("--use-wandb", is_flag=True, default=None, help="Log to Weights & Biases as well.")
+@click.option("--no-tensorboard", "tensorboard", flag_value=False, type=bool, default=None, help="No tensorboard/.")
+@click.option("--val-frequency", type=POSITIVE, help="Epochs between validations.")
+@click.option("--save-frequency", type=COUNT, help="Epochs between numbered checkpoints; 0: none.")
+@click.option("--output-dir", metavar="DIR", help="Where run folders are made.")
+@click.option("--seed", type=COUNT, help="Seed of every random draw.")
+@set_option
+@click.option("--dry-run", is_flag=True, help="Check the data, take one step and one validation, say what they cost.")
+@click.option("--quiet", is_flag=True, help="Only warnings and errors.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout, the result last.")
+def train(
+    *,
+    config_path: str,
+    resume: str | None,
+    init_from: str | None,
+    assignments: Sequence[str],
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Train the network on the data that a configuration names.
+
+    Ctrl-C or SIGTERM finishes the step, saves, and says how to go on; the result is then bitwise what it would
+    have been without the stop.
+    """
+    from cabruca.config.load import load_config
+    from cabruca.run import run_training
+
+    explicit = read_flags(flags, assignments)
+    config = load_config(config_path, explicit)
+    if note := peak_note(config, explicit):
+        click.echo(f"warning: {note}", err=True)
+    result = run_training(
+        config, resume=resume, init_from=init_from, dry_run=dry_run, quiet=quiet, json=as_json, explicit=explicit
+    )
+    return result.exit_code
+
+
+def read_flags(flags: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Dotted key -> value of everything given on the command line.
+
+    Raises:
+        click.UsageError: a key is given by its flag and by `--set`.
+    """
+    explicit = {KEYS[name]: value for name, value in flags.items() if value is not None}
+    more = read_assignments(assignments)
+    for key in explicit.keys() & more.keys():
+        flag = next(name for name in KEYS if KEYS[name] == key).replace("_", "-")
+        context = click.get_current_context(silent=True)
+        raise click.UsageError(f"'{key}' is given by --{flag} and by --set; give it once", context)
+    return {**explicit, **more}
+
+
+def peak_note(config: Config, explicit: Mapping[str, Any]) -> str | None:
+    """What to say where `--lr` alone does not move the schedule: one-cycle's peak has a key of its own."""
+    peak = config.scheduler.max_lr
+    if "optimizer.lr" not in explicit or config.scheduler.type != "onecycle" or peak is None:
+        return None
+    if "scheduler.max_lr" in explicit:
+        return None
+    return f"scheduler.max_lr: {peak:g} stays the peak of onecycle under --lr; move it with --set scheduler.max_lr=..."
