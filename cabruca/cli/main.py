@@ -55,30 +55,32 @@ class Cabruca(LazyGroup):
 
 def _report(error: Exception) -> int:
     """Print the line for people and return the exit code; what nobody can mend is raised again."""
-    if isinstance(error, CabrucaError):
-        return _fail(str(error), 2)
     if isinstance(error, _HELP_WANTED):
         click.echo(error.format_message())
         return 0
-    if isinstance(error, click.ClickException):
+    line = _line_of(error)
+    if line is None:
+        raise error
+    click.echo(f"cabruca: error: {' '.join(line.split())}", err=True)
+    return 130 if isinstance(error, click.Abort) else 1 if isinstance(error, TrainingDiverged) else 2
+
+
+def _line_of(error: Exception) -> str | None:
+    """What went wrong and what to do; None for what is a fault of cabruca itself."""
+    line = None
+    if isinstance(error, (CabrucaError, TrainingDiverged)):
+        line = str(error)
+    elif isinstance(error, click.ClickException):
         ctx = getattr(error, "ctx", None)
-        where = f"; see '{ctx.command_path} --help'" if ctx else ""
-        return _fail(error.format_message().rstrip(".") + where, 2)
-    if isinstance(error, click.Abort):
-        return _fail("interrupted; nothing was under way that could be saved, start it again", 130)
-    if isinstance(error, TrainingDiverged):
-        return _fail(str(error), 1)
-    if isinstance(error, OSError) and error.errno in _FILE_TROUBLE:
-        return _fail(f"{error.filename or 'a file'}: {error.strerror}; free space, or mend the permissions", 2)
-    if type(error).__name__ == "OutOfMemoryError":  # torch's; by name, because importing torch takes seconds
+        line = error.format_message().rstrip(".") + (f"; see '{ctx.command_path} --help'" if ctx else "")
+    elif isinstance(error, click.Abort):
+        line = "interrupted before there was anything to save; start it again"
+    elif isinstance(error, OSError) and error.errno in _FILE_TROUBLE:
+        line = f"{error.filename or 'a file'}: {error.strerror}; free space, or mend the permissions"
+    elif type(error).__name__ == "OutOfMemoryError":  # torch's; by name, because importing torch takes seconds
         remedy = "take a smaller --batch-size (with more --grad-accum) or data.tile_size"
-        return _fail(f"the device ran out of memory: {str(error).split('. ')[0]}; {remedy}", 2)
-    raise error
-
-
-def _fail(message: str, code: int) -> int:
-    click.echo(f"cabruca: error: {' '.join(message.split())}", err=True)
-    return code
+        line = f"the device ran out of memory: {str(error).split('. ')[0]}; {remedy}"
+    return line
 
 
 @click.group(cls=Cabruca, lazy=COMMANDS, invoke_without_command=True, context_settings={"max_content_width": 100})

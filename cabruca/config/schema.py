@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
 Head = Literal["instance", "semantic", "crown", "density"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -187,7 +188,9 @@ class OptimizerConfig(Section):
 
 
 class SchedulerConfig(Section):
-    type: Literal["cosine", "plateau", "onecycle", "cosine_warm_restarts", "exponential", "none"] = "cosine"
+    type: Literal["cosine", "plateau", "onecycle", "cosine_warm_restarts", "exponential", "none"] = (
+        "cosine"  # none: flat
+    )
     warmup_steps: NonNegativeInt = 0  # optimizer steps of linear warm-up, before any scheduler
     T_max: PositiveInt | None = None  # cosine: epochs to eta_min; None: num_epochs
     eta_min: NonNegativeFloat = 1e-7  # cosine, warm restarts: lowest rate
@@ -269,11 +272,11 @@ class TestingConfig(Section):
 
 
 class Config(Section):
-    """The whole configuration. `experiment_name` None: `cabruca_<YYYYmmdd_HHMMSS>`."""
+    """The whole configuration."""
 
-    experiment_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
+    experiment_name: RunName | None = None  # names folder and tracker runs; None: cabruca_<YYYYmmdd_HHMMSS>
     output_dir: str = "outputs"  # run folders are made here
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda, mps, cpu, the first that is there
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
