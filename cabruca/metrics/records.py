@@ -151,5 +151,7 @@ def rle_of_crop(crop: npt.NDArray[Any], x: int, y: int, *, height: int, width: i
     last = position[np.concatenate([breaks, [len(position) - 1]])] + 1 if len(position) else position
     edges = np.stack([first, last], axis=1).reshape(-1)
     counts = np.diff(np.concatenate([[0], edges, [height * width]]))
+    if len(edges) and counts[-1] == 0:  # COCO writes no empty run at the end
+        counts = counts[:-1]
     rle: Rle = rle_codec.frPyObjects({"counts": counts.tolist(), "size": [height, width]}, height, width)
     return rle
