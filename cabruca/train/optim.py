@@ -53,17 +53,14 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig, part: Callable[[
         part: parameter name -> `backbone`, `heads` or `custom`.
 
     Raises:
-        ConfigError: a group takes nothing, two groups share a name, or nothing is trainable.
+        ConfigError: a group takes nothing or has the name of the rest, or nothing is trainable.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise ConfigError("the network has no trainable parameter; nothing can be learnt: unfreeze a part of it")
     names = [group.name for group in config.param_groups]
-    for name in names:
-        if names.count(name) > 1 or name == REST:
-            raise ConfigError(
-                f"optimizer.param_groups has '{name}' twice ('{REST}' is the rest); give each its own name"
-            )
+    if REST in names:
+        raise ConfigError(f"optimizer.param_groups has '{REST}', the name of the rest; give the group another name")
     taken: dict[str, dict[str, nn.Parameter]] = {name: {} for name in [*names, REST]}
     for name, parameter in trainable.items():
         taken[_owner(name, config.param_groups, part)][name] = parameter
@@ -112,9 +109,8 @@ def _adam(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
 
 
 def _sgd(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
-    nesterov = config.nesterov and config.momentum > 0  # Nesterov's step is defined by a momentum
     return torch.optim.SGD(
-        groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, weight_decay=config.weight_decay
+        groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, weight_decay=config.weight_decay
     )
 
 

@@ -102,7 +102,7 @@ class OneCycle(Curve):
         last = self.span.total_steps - 1.0
         if step <= turn:
             return _cosine(start, peak, step / turn) if turn > 0 else peak
-        return _cosine(peak, start / ONECYCLE_END, min(1.0, (step - turn) / (last - turn)))
+        return _cosine(peak, start / ONECYCLE_END, min(1.0, (step - turn) / (last - turn)) if last > turn else 1.0)
 
 
 class Plateau(Curve):
