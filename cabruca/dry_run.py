@@ -1,0 +1,144 @@
+"""One step and one validation, to see whether a run would work and what it would cost; nothing is written."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from torch import nn
+
+from cabruca.config.schema import Config
+from cabruca.runtime import Runtime
+from cabruca.tracking.files import to_json
+from cabruca.train.batching import BatchPlan
+from cabruca.train.loop import train
+from cabruca.train.protocols import (
+    Autocast,
+    BaseCallback,
+    Losses,
+    Record,
+    RunInfo,
+    Save,
+    State,
+    StopTraining,
+    Task,
+    TrainResult,
+    Validation,
+)
+
+
+class OneStep:
+    """A `Task` whose epoch is one optimizer step (`samples` pictures) of another task's."""
+
+    def __init__(self, task: Task, samples: int) -> None:
+        self._task = task
+        self._samples = samples
+
+    def build_model(self) -> nn.Module:
+        return self._task.build_model()
+
+    def parameter_part(self, name: str) -> str:
+        return self._task.parameter_part(name)
+
+    def num_train_samples(self, epoch: int) -> int:
+        return min(self._samples, self._task.num_train_samples(epoch))
+
+    def train_batches(self, epoch: int, index_batches: Sequence[Sequence[int]], runtime: Runtime) -> Iterable[Any]:
+        return self._task.train_batches(epoch, index_batches, runtime)
+
+    def losses(self, model: nn.Module, batch: Any) -> Losses:
+        return self._task.losses(model, batch)
+
+    def validate(self, model: nn.Module, runtime: Runtime, autocast: Autocast, *, epoch: int) -> Validation:
+        return self._task.validate(model, runtime, autocast, epoch=epoch)
+
+    def state(self) -> State:
+        return self._task.state()
+
+
+class Stopwatch(BaseCallback):
+    """Reporter and callback of a dry run: keeps nothing, takes times, stops after the first epoch."""
+
+    def __init__(self) -> None:
+        self.info: RunInfo | None = None
+        self.record: Record | None = None
+        self._marks: dict[str, float] = {}
+
+    def on_start(self, info: RunInfo) -> None:
+        self.info = info
+        self._marks["start"] = time.perf_counter()
+
+    def resume(self) -> State | None:
+        return None
+
+    def heartbeat(self, record: Record) -> Literal["go", "save", "stop"]:
+        self._marks["step"] = time.perf_counter()
+        return "go"
+
+    def save(self, record: Record, save: Save) -> None:
+        raise StopTraining("dry run")
+
+    def report(self, record: Record, save: Save) -> None:
+        self._marks["end"] = time.perf_counter()
+        self.record = record
+        save.state()  # the memory that a checkpoint takes is part of the cost
+        raise StopTraining("dry run")
+
+    def finish(self, result: TrainResult | None, error: BaseException | None) -> None: ...
+
+    def seconds(self, begin: str, end: str) -> float:
+        """Between two of start, step, end; NaN where one was not reached."""
+        return self._marks.get(end, float("nan")) - self._marks.get(begin, float("nan"))
+
+
+def dry_run(config: Config, task: Task, runtime: Runtime, findings: Sequence[str], *, json: bool) -> TrainResult:
+    """Look, take one step and one validation, and print the arithmetic, the time and the memory.
+
+    Args:
+        findings: of the data check, one line each.
+        json: one object on stdout instead of lines.
+    """
+    training = config.training
+    samples = task.num_train_samples(0)
+    plan = BatchPlan(samples, config.data.batch_size, training.gradient_accumulation_steps, runtime.world_size)
+    watch = Stopwatch()
+    tried = config.model_copy(update={"validation": config.validation.model_copy(update={"frequency": 1})})
+    result = train(tried, OneStep(task, plan.effective_batch), runtime=runtime, reporter=watch, callbacks=[watch])
+    facts = _facts(config, plan, watch)
+    message = (
+        f"dry run: {facts['step_s']:.2f} s a step, {facts['memory_mb']:.0f} MB, {facts['validation_s']:.2f} s "
+        f"a validation; {training.num_epochs} epochs would take about {facts['total_s'] / 3600:.2f} h; "
+        "nothing was written"
+    )
+    if json:
+        print(to_json({"event": "dry_run", **facts, "findings": list(findings)}), flush=True)
+    else:
+        for line in (*(f"data: {f}" for f in findings), plan.describe(), _machine(watch), message):
+            print(line, file=sys.stdout, flush=True)
+    metrics = dict(watch.record.metrics) if watch.record else {}
+    return TrainResult("finished", 0, result.step, None, None, metrics, message)
+
+
+def _facts(config: Config, plan: BatchPlan, watch: Stopwatch) -> dict[str, Any]:
+    metrics = watch.record.metrics if watch.record else {}
+    epochs = config.training.num_epochs
+    step_s, validation_s = watch.seconds("start", "step"), watch.seconds("step", "end")
+    return {
+        "pictures": plan.num_samples,
+        "effective_batch": plan.effective_batch,
+        "steps_per_epoch": plan.steps,
+        "epochs": epochs,
+        "step_s": step_s,
+        "validation_s": validation_s,
+        "memory_mb": metrics.get("memory/cuda_mb", metrics.get("memory/rss_mb", float("nan"))),
+        "total_s": epochs * plan.steps * step_s + epochs // config.validation.frequency * validation_s,
+        "metrics": {k: v for k, v in metrics.items() if not k.startswith(("time/", "memory/"))},
+    }
+
+
+def _machine(watch: Stopwatch) -> str:
+    if watch.info is None:
+        return "stopped before the first step"
+    return f"{watch.info.parameters / 1e6:.2f} M parameters, {watch.info.device}, {watch.info.precision}"

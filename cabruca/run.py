@@ -1,0 +1,167 @@
+"""A local run from end to end: plan it, check its data, claim its folder, train, and leave it in order."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cabruca.config.load import notices, redact, to_yaml
+from cabruca.config.schema import Config
+from cabruca.dry_run import dry_run as try_one_step
+from cabruca.errors import ConfigError
+from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
+from cabruca.tracking.environment import describe_environment
+from cabruca.tracking.files import to_json, write_atomic
+from cabruca.tracking.log import NOTICE
+from cabruca.tracking.progress import progress_of
+from cabruca.tracking.reporter import LocalReporter
+from cabruca.tracking.resume import RunPlan, mark_finished, plan_run
+from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.trackers import trackers_of
+from cabruca.tracking.weights import WithWeights, read_weights
+from cabruca.train.loop import train
+from cabruca.train.protocols import Callback, Task, TrainResult
+
+_log = logging.getLogger("cabruca.run")
+
+TaskFactory = Callable[[Config], Task]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the parts of a run are made; tests put in small ones."""
+
+    task: TaskFactory
+    check: Callable[[Config], Sequence[Any]]
+
+
+def cabruca_recipe() -> Recipe:
+    """The real network on real data, imported when it is wanted."""
+    from cabruca.data.check import quick_check
+    from cabruca.task import CabrucaTask
+
+    return Recipe(task=CabrucaTask, check=quick_check)
+
+
+def run_training(
+    config: Config,
+    *,
+    resume: str | None = None,
+    init_from: str | None = None,
+    dry_run: bool = False,
+    quiet: bool = False,
+    json: bool = False,
+    explicit: Mapping[str, Any] | None = None,
+    task_factory: TaskFactory | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> TrainResult:
+    """Train on this machine and leave a run folder behind.
+
+    Args:
+        config: from file and flags; on a resume the checkpoint's configuration lies under it.
+        resume: None, `auto` or a checkpoint; the rules are in `tracking.resume`.
+        init_from: weights to begin with, a checkpoint or a plain state dict; nothing else is taken from it.
+        dry_run: look at the data, take one step and one validation, say what they cost, write nothing.
+        quiet: only warnings. json: one JSON object a line on stdout.
+        explicit: dotted keys of `config` that came from flags (`optimizer.lr` among them scales every group).
+        task_factory: what is learnt; default: the cabruca network. Another task is responsible for its own data check.
+        callbacks: more watchers.
+
+    Returns:
+        How it ended; `exit_code` is 143 or 130 after a signal, else 0.
+
+    Raises:
+        CabrucaError: something a person can mend. TrainingDiverged: the numbers are not finite any more.
+    """
+    if resume not in (None, "auto") and init_from is not None:
+        raise ConfigError("--resume and --init-from both bring weights; give one of them")
+    recipe = cabruca_recipe() if task_factory is None else Recipe(task_factory, lambda _: ())
+    plan = plan_run(config, resume, explicit)
+    if plan.finished is not None and plan.run_dir is not None:
+        mark_finished(plan.run_dir, plan.finished)
+        progress_of(plan.config, quiet=quiet, json=json).on_end(plan.finished, None)
+        return plan.finished
+    runtime = make_runtime(plan.config)
+    findings = [str(finding) for finding in recipe.check(plan.config)]
+    if dry_run:
+        return try_one_step(plan.config, _task(plan, recipe, init_from), runtime, findings, json=json)
+    return _run(plan, recipe, runtime, init_from, findings, quiet=quiet, json=json, callbacks=callbacks)
+
+
+def make_runtime(config: Config) -> Runtime:
+    """Device, compute threads and loader processes of a run in this process.
+
+    Raises:
+        DeviceError: the device asked for is not there.
+    """
+    device = choose_device(config.device)
+    budget = thread_budget(config.data.num_workers)
+    set_threads(budget)
+    return Runtime.single(device, loaders=budget.loaders)
+
+
+def _run(
+    plan: RunPlan,
+    recipe: Recipe,
+    runtime: Runtime,
+    init_from: str | None,
+    findings: Sequence[str],
+    *,
+    quiet: bool,
+    json: bool,
+    callbacks: Sequence[Callback],
+) -> TrainResult:
+    run_dir = _claim(plan)
+    config = plan.config.model_copy(update={"experiment_name": run_dir.name})
+    reporter = LocalReporter(run_dir, config, plan.state, quiet=quiet)
+    try:
+        reporter.start()
+        _write_facts(run_dir, config, runtime)
+        _tell(run_dir, plan, config, findings)
+        task = _task(replace(plan, config=config), recipe, init_from)
+        watchers = [progress_of(config, quiet=quiet, json=json), *trackers_of(run_dir, config), *callbacks]
+        result = train(config, task, runtime=runtime, reporter=reporter, callbacks=watchers)
+    except BaseException as error:
+        reporter.finish(None, error)
+        raise
+    reporter.finish(result, None)  # the loop has done it; here for the result of a loop that could not
+    if reporter.signal_number is not None and result.state == "interrupted":
+        print(f"interrupted; go on with: {resume_command(run_dir)}", file=sys.stderr, flush=True)
+        return replace(result, exit_code=128 + reporter.signal_number)
+    return result
+
+
+def resume_command(run_dir: RunDir) -> str:
+    """What a person types to go on with an interrupted run."""
+    config, latest = shlex.quote(str(run_dir.config_yaml)), shlex.quote(str(run_dir.latest))
+    return f"cabruca train --config {config} --resume {latest}"
+
+
+def _claim(plan: RunPlan) -> RunDir:
+    if plan.run_dir is not None:
+        return plan.run_dir.reopen()
+    return RunDir.create(plan.config.output_dir, plan.config.experiment_name)
+
+
+def _task(plan: RunPlan, recipe: Recipe, init_from: str | None) -> Task:
+    task = recipe.task(plan.config)
+    if init_from is not None and plan.state is None:
+        return WithWeights(task, read_weights(init_from), init_from)
+    return task
+
+
+def _write_facts(run_dir: RunDir, config: Config, runtime: Runtime) -> None:
+    write_atomic(run_dir.config_yaml, to_yaml(redact(config.to_dict())))
+    write_atomic(run_dir.environment, to_json(describe_environment(str(runtime.device)), indent=1) + "\n")
+
+
+def _tell(run_dir: RunDir, plan: RunPlan, config: Config, findings: Sequence[str]) -> None:
+    _log.info("run folder: %s", run_dir.path, extra=NOTICE)
+    for line in (*plan.notes, *notices(config)):
+        _log.info("%s", line, extra=NOTICE)
+    for line in findings:
+        _log.warning("data: %s", line)

@@ -1,0 +1,127 @@
+"""MLflow: one experiment "cabruca", one MLflow run a run folder, metrics at the optimizer step."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from cabruca.config.schema import Config
+from cabruca.tracking.files import to_json
+from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.scalars import finite, flatten, step_scalars
+from cabruca.train.protocols import BaseCallback, Record, RunInfo, TrainResult
+
+EXPERIMENT = "cabruca"
+FOLDER_TAG = "cabruca.run_dir"
+
+QUICK = {
+    # a server that does not answer is given up after seconds, not after MLflow's own many minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+"""Environment variables, set unless the user has set them."""
+
+_log = logging.getLogger("cabruca.tracking")
+
+
+def tracking_uri(run_dir: RunDir, config: Config) -> str:
+    """Where MLflow keeps its records: MLFLOW_TRACKING_URI, else `tracking.mlflow_uri`, else SQLite in output_dir.
+
+    A `file:` address (the predecessor's `file:./mlruns`) is refused by MLflow 3; SQLite is used and said so.
+    """
+    local = f"sqlite:///{(run_dir.path.absolute().parent / 'mlflow.db').as_posix()}"
+    asked = os.environ.get("MLFLOW_TRACKING_URI") or config.tracking.mlflow_uri
+    if not asked:
+        return local
+    if asked.startswith("file:") or "://" not in asked:
+        _log.warning(
+            "mlflow_uri '%s' is a folder, which MLflow 3 does not write any more; using %s (set tracking.mlflow_uri to "
+            "sqlite:///... or to a server's address)",
+            asked,
+            local,
+        )
+        return local
+    return asked
+
+
+class MLflowTracker(BaseCallback):
+    """Sends parameters, metrics and config.yaml through `MlflowClient`, which keeps no global state.
+
+    A resumed run goes on in the MLflow run of its folder, found by the tag `cabruca.run_dir`.
+    """
+
+    def __init__(self, run_dir: RunDir, config: Config) -> None:
+        for name, value in QUICK.items():
+            os.environ.setdefault(name, value)
+        import mlflow
+
+        for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "urllib3.connectionpool"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)  # each retry would be a warning; ours is one
+        self._entities = mlflow.entities
+        self._client_of = mlflow.MlflowClient
+        self._run_dir = run_dir
+        self._uri = tracking_uri(run_dir, config)
+        self._client: Any = None
+        self._run_id = ""
+
+    def on_start(self, info: RunInfo) -> None:
+        self._client = self._client_of(tracking_uri=self._uri)
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else self._new_experiment()
+        run = self._run_of_folder(experiment_id, info.resumed_step > 0)
+        self._run_id = run.info.run_id
+        self._client.set_terminated(self._run_id, "RUNNING")
+        self._send_params(info.config, known=run.data.params)
+        if self._run_dir.config_yaml.is_file():
+            self._client.log_artifact(self._run_id, str(self._run_dir.config_yaml))
+
+    def on_step(self, record: Record) -> None:
+        self._send_metrics(step_scalars(record), record.step)
+
+    def on_epoch(self, record: Record) -> None:
+        self._send_metrics(finite(record), record.step)
+
+    def on_end(self, result: TrainResult | None, error: BaseException | None) -> None:
+        if self._run_id:
+            states = {"finished": "FINISHED", "stopped": "KILLED", "interrupted": "KILLED"}
+            self._client.set_terminated(self._run_id, states[result.state] if result else "FAILED")
+
+    def _new_experiment(self) -> Any:
+        # for a data base file MLflow would put artifacts into ./mlruns of wherever the process was started
+        artifacts = (self._run_dir.path.absolute().parent / "mlartifacts").as_uri()
+        return self._client.create_experiment(EXPERIMENT, artifacts if self._uri.startswith("sqlite:") else None)
+
+    def _run_of_folder(self, experiment_id: str, resumed: bool) -> Any:
+        folder = str(self._run_dir.path.resolve())
+        if resumed:
+            quoted = folder.replace("'", "")
+            found = self._client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{quoted}'", max_results=1)
+            if found:
+                return found[0]
+        tags = {FOLDER_TAG: folder.replace("'", "")}
+        return self._client.create_run(experiment_id, run_name=self._run_dir.name, tags=tags)
+
+    def _send_params(self, config: Mapping[str, Any], known: Mapping[str, str]) -> None:
+        # a parameter cannot be changed once it is written: a resumed run adds only what is new
+        texts = {k: v if isinstance(v, str) else to_json(v) for k, v in flatten(config).items()}
+        params = [self._entities.Param(k, v[:500]) for k, v in texts.items() if k not in known]
+        for part in _parts(params, 100):  # MLflow's limit
+            self._client.log_batch(self._run_id, params=part)
+
+    def _send_metrics(self, scalars: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        metrics = [self._entities.Metric(name, value, now, step) for name, value in scalars.items()]
+        for part in _parts(metrics, 1000):
+            self._client.log_batch(self._run_id, metrics=part)
+
+
+def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while part := list(islice(rest, size)):
+        yield part

@@ -1,0 +1,87 @@
+"""Weights & Biases, first form: scalars and validation pictures; offline where WANDB_MODE says so."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import netrc
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cabruca.config.schema import Config
+from cabruca.tracking.log import NOTICE
+from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.scalars import finite, step_scalars
+from cabruca.train.protocols import BaseCallback, Record, RunInfo, TrainResult
+
+_log = logging.getLogger("cabruca.tracking")
+
+
+class WandbTracker(BaseCallback):
+    """One W&B run a run folder; its files lie under `<run>/wandb`.
+
+    The run's id is derived from the folder, so a resumed run goes on in the same one, offline too: synced, the
+    offline parts join. Each record is sent at its optimizer step.
+    """
+
+    def __init__(self, run_dir: RunDir, config: Config) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
+        self._wandb = wandb
+        self._run_dir = run_dir
+        self._tracking = config.tracking
+        self._run: Any = None
+
+    def on_start(self, info: RunInfo) -> None:
+        mode = os.environ.get("WANDB_MODE", "").lower()
+        if mode not in ("offline", "disabled") and not _has_key():
+            # W&B itself would ask for the key on the terminal, and wait there
+            raise RuntimeError("W&B has no API key; run `wandb login`, or set WANDB_MODE=offline")
+        folder = str(self._run_dir.path.resolve())
+        self._run = self._wandb.init(
+            project=self._tracking.wandb_project,
+            entity=self._tracking.wandb_entity,
+            name=self._run_dir.name,
+            id=hashlib.sha256(folder.encode()).hexdigest()[:16],
+            dir=folder,
+            config=dict(info.config),
+            resume=None if mode == "offline" else "allow",
+            settings=self._wandb.Settings(console="off", init_timeout=30, x_disable_stats=True, disable_git=True),
+        )
+
+    def on_step(self, record: Record) -> None:
+        self._run.log(step_scalars(record), step=record.step)
+
+    def on_validation(self, record: Record) -> None:
+        pictures = {f"val/{p.name}": self._wandb.Image(p.rgb) for p in record.pictures}
+        if pictures:
+            self._run.log(pictures, step=record.step)
+
+    def on_epoch(self, record: Record) -> None:
+        self._run.log(finite(record), step=record.step)
+
+    def on_end(self, result: TrainResult | None, error: BaseException | None) -> None:
+        if self._run is None:
+            return
+        files, offline = str(self._run.dir), bool(getattr(self._run, "offline", False))
+        self._run.finish(exit_code=0 if result is not None else 1)
+        if offline:
+            folder = files.removesuffix("/files")
+            _log.info("W&B kept this run offline; send it with: wandb sync %s", folder, extra=NOTICE)
+
+
+def _has_key() -> bool:
+    """Whether W&B could sign in: WANDB_API_KEY, or a line that `wandb login` left in the netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    for path in (os.environ.get("NETRC"), Path.home() / ".netrc", Path.home() / "_netrc"):
+        if path and Path(path).is_file():
+            try:
+                return netrc.netrc(path).authenticators(host) is not None
+            except (netrc.NetrcParseError, OSError):
+                return True  # not ours to judge: let W&B read it its own way
+    return False
