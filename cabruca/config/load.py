@@ -160,7 +160,8 @@ def _validate(raw: Mapping[str, Any], source: str, overrides: Mapping[str, Any])
     except ValueError:
         raise ConfigError(f"{source or 'the configuration'} refers to itself (an alias inside its anchor)") from None
     name = ".".join(str(part) for part in path)
-    by_flag = any(name == key or name.startswith(f"{key}.") for key in overrides)
+    # a section's check may be broken by file and flag together: then neither is blamed
+    by_flag = any(name == key or name.startswith(f"{key}.") or key.startswith(f"{name}.") for key in overrides)
     raise ConfigError(line if by_flag or not source else f"{source}: {line}")
 
 

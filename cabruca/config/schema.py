@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from cabruca.config.later import LATER as LATER  # noqa: PLC0414 (offered here too)
+
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
 Head = Literal["instance", "semantic", "crown", "density"]
@@ -32,18 +34,6 @@ BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 INSTANCE_NAMES = ("cacao_tree", "shade_tree")
 PARTS = ("backbone", "heads", "custom")  # of the network, as parameter groups name them
 SEMANTIC_NAMES = ("background", "cacao_tree", "shade_tree", "understory", "bare_soil", "shadows")
-
-LATER = {
-    "model.pretrained_checkpoint": "the transfer-learning release",
-    "training.profile": "the profiling release",
-    "training.profile_batches": "the profiling release",
-    "validation.calculate_agroforestry_metrics": "the agroforestry metrics release",
-    "validation.plantation_data": "the agroforestry metrics release",
-    "testing.batch_size": "the reporting release",
-    "testing.save_outputs": "the reporting release",
-    "testing.generate_report": "the reporting release",
-}
-"""Accepted keys of the predecessor that do nothing yet -> where they come from."""
 
 
 class Section(BaseModel):
@@ -121,10 +111,10 @@ class AugmentationConfig(Section):
 class DataConfig(Section):
     train_dir: str = "data/train"  # images folder; file_name of a COCO file is relative to it
     val_dir: str = "data/val"  # images folder of validation
-    test_dir: str = "data/test"  # images folder of the held-out test
+    test_dir: str = "data/test"  # images folder of the held-out test; not served yet
     train_annotations: str = "data/annotations/train.json"  # COCO
     val_annotations: str = "data/annotations/val.json"  # COCO
-    test_annotations: str = "data/annotations/test.json"  # COCO
+    test_annotations: str = "data/annotations/test.json"  # COCO; not served yet
     batch_size: PositiveInt = 4  # pictures in one forward pass, over all workers
     num_workers: NonNegativeInt | None = None  # loader processes; None: chosen from the cores
     pin_memory: bool | None = None  # None: on CUDA
