@@ -59,8 +59,8 @@ class StrictDumper(yaml.SafeDumper):
 
 for _name, _pattern, _first in _CORE:
     StrictLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
-    if _name == "float":  # the dumper already has the rest; this is what makes it quote the text '1e-7'
-        StrictDumper.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
+    # beside YAML 1.1's: what the dumper thus takes for a number or a truth value in either version, it quotes
+    StrictDumper.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
 
 
 def _whole_number(loader: StrictLoader, node: yaml.ScalarNode) -> int:
