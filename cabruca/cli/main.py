@@ -83,7 +83,9 @@ def _line_of(error: Exception) -> str | None:
     return line
 
 
-@click.group(cls=Cabruca, lazy=COMMANDS, invoke_without_command=True, context_settings={"max_content_width": 100})
+@click.group(
+    "cabruca", cls=Cabruca, lazy=COMMANDS, invoke_without_command=True, context_settings={"max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="cabruca", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:
