@@ -226,7 +226,8 @@ class _Run:
         validation = self._validate()
         took = time.perf_counter() - began
         metrics |= {f"val/{name}": value for name, value in validation.metrics.items()}
-        metrics |= {"time/epoch_s": self.sums.train_s + took, **memory(self.runtime.device)}
+        metrics |= {"time/train_s": self.sums.train_s, "time/epoch_s": self.sums.train_s + took}
+        metrics |= memory(self.runtime.device)
         better = self._judge(metrics) if validation.metrics else False
         self.sums, self.last_metrics = Sums(), metrics
         record = self._record(metrics, validation)
