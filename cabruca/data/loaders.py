@@ -1,0 +1,164 @@
+"""Batches, made in this process or by loader processes; what comes out is the same.
+
+Loader processes live as long as the windows they serve, so that decoded pictures stay in their memory from epoch to
+epoch. They ignore Ctrl-C and SIGTERM, which are for the training process: it finishes its step and ends them.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cabruca.data.dataset import EvaluationWindows, TrainWindows
+from cabruca.errors import CabrucaError
+from cabruca.runtime import Runtime
+from cabruca.structures import Batch, CroppedMasks, Crowns, Sample, collate
+
+
+def train_batches(
+    windows: TrainWindows, epoch: int, index_batches: Sequence[Sequence[int]], runtime: Runtime, *, pin_memory: bool
+) -> Iterator[Batch]:
+    """One batch on the CPU for each list of sample indices, in order."""
+    items = [[(epoch, i) for i in batch] for batch in index_batches]
+    return _batches(windows, items, runtime, pin_memory=pin_memory)
+
+
+def evaluation_batches(
+    windows: EvaluationWindows, indices: Sequence[int], runtime: Runtime, *, batch_size: int
+) -> Iterator[Batch]:
+    """Batches of the windows at `indices`, in order; neighbours of one padded size share a batch."""
+    items: list[list[tuple[int, int]]] = []
+    for i in indices:
+        fits = items and len(items[-1]) < batch_size and windows.padded_hw(items[-1][-1][1]) == windows.padded_hw(i)
+        if fits:
+            items[-1].append((0, i))
+        else:
+            items.append([(0, i)])
+    return _batches(windows, items, runtime, pin_memory=False)
+
+
+Item = tuple[int, int]
+"""Epoch (0 in evaluation) and index."""
+
+
+class _Order:
+    """The batch sampler of a loader that outlives an epoch: hands out the lists it was given last."""
+
+    def __init__(self) -> None:
+        self.items: Sequence[Sequence[Item]] = ()
+
+    def __iter__(self) -> Iterator[Sequence[Item]]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class _Windows(Dataset[Any]):
+    """Gives samples, or the error that one raised: torch would wrap its one line in a traceback."""
+
+    def __init__(self, windows: TrainWindows | EvaluationWindows) -> None:
+        self._windows = windows
+
+    def __getitem__(self, item: Item) -> Sample | CabrucaError:
+        try:
+            if isinstance(self._windows, TrainWindows):
+                return self._windows.get(*item)
+            return self._windows.get(item[1])
+        except CabrucaError as error:
+            return error
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A batch whose crowns are joined: each tensor that crosses to another process costs a file descriptor."""
+
+    batch: Batch
+    boxes: Tensor
+    labels: Tensor
+    pixels: Tensor
+    rects: Tensor
+    diameters: Tensor
+    counts: list[tuple[int, int]]
+
+    def pin_memory(self) -> _Packed:
+        return replace(self, batch=self.batch.pin_memory())
+
+
+def _pack(samples: list[Sample | CabrucaError]) -> _Packed | CabrucaError:
+    for sample in samples:
+        if isinstance(sample, CabrucaError):
+            return sample
+    batch = collate(cast(list[Sample], samples))
+    crowns = batch.crowns
+    return _Packed(
+        batch=replace(batch, crowns=[]),
+        boxes=torch.cat([c.boxes_xyxy_px for c in crowns]),
+        labels=torch.cat([c.labels for c in crowns]),
+        pixels=torch.cat([c.masks.pixels for c in crowns]),
+        rects=torch.cat([c.masks.rect_xywh_px for c in crowns]),
+        diameters=torch.cat([c.diameter_px for c in crowns]),
+        counts=[(len(c), int(c.masks.pixels.numel())) for c in crowns],
+    )
+
+
+def _unpack(packed: _Packed | CabrucaError) -> Batch:
+    if isinstance(packed, CabrucaError):
+        raise packed
+    rows, pixels = [n for n, _ in packed.counts], [n for _, n in packed.counts]
+    parts = zip(
+        torch.split(packed.boxes, rows),
+        torch.split(packed.labels, rows),
+        torch.split(packed.pixels, pixels),
+        torch.split(packed.rects, rows),
+        torch.split(packed.diameters, rows),
+        strict=True,
+    )
+    crowns = [Crowns(b, n, CroppedMasks(p, r), d) for b, n, p, r, d in parts]
+    return replace(packed.batch, crowns=crowns)
+
+
+def _deaf(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class _Loader(Protocol):
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+def _batches(
+    windows: TrainWindows | EvaluationWindows, items: list[list[Item]], runtime: Runtime, *, pin_memory: bool
+) -> Iterator[Batch]:
+    # kept on the windows themselves, so that the processes end with them
+    kinds: dict[tuple[int, bool], tuple[_Order, _Loader]] = windows.loaders
+    kind = (runtime.loaders, pin_memory)
+    if kind not in kinds:
+        order = _Order()
+        kinds[kind] = (order, _make_loader(windows, order, *kind))
+    order, loader = kinds[kind]
+    order.items = items
+    for packed in loader:
+        yield _unpack(packed)
+
+
+def _make_loader(windows: TrainWindows | EvaluationWindows, order: _Order, loaders: int, pin_memory: bool) -> _Loader:
+    return cast(
+        _Loader,
+        DataLoader(
+            _Windows(windows),
+            batch_sampler=cast(Any, order),
+            num_workers=loaders,
+            collate_fn=_pack,
+            pin_memory=pin_memory,
+            worker_init_fn=_deaf,
+            persistent_workers=loaders > 0,
+            generator=torch.Generator(),  # its own: the global one must not be touched
+        ),
+    )
