@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": LEAVES | {"config"},
     "pictures": LEAVES | {"config", "train.protocols"},
     "task": JOINT | {"train.protocols"},
-    "tracking": LEAVES | {"config", "train.protocols", "train.checkpoint"},
+    "tracking": LEAVES | {"__init__", "config", "train.protocols", "train.checkpoint"},  # __init__: where it lies
     "dry_run": LEAVES | {"config", "train", "tracking"},
     "run": JOINT | {"train", "tracking", "dry_run"},
     "evaluation": JOINT | {"train"},
@@ -126,7 +126,7 @@ def test_siblings_and_rooms_below_are_free() -> None:
 def test_rooms_form_no_circle() -> None:
     def reach(room: str, seen: frozenset[str]) -> None:
         assert room not in seen, f"{room} reaches itself"
-        for below in {name.split(".")[0] for name in ALLOWED[room]} - {room}:
+        for below in {name.split(".")[0] for name in ALLOWED[room]} - {room, "__init__"}:
             reach(below, seen | {room})
 
     for room in ("config", "data", "model", "metrics", "train", "task", "tracking", "evaluation"):
@@ -162,7 +162,7 @@ def unsafe(source: str) -> list[str]:
     """Calls in `source` that may run code from a file: pickles and full YAML."""
     found = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import) and any(a.name in ("pickle", "dill", "joblib") for a in node.names):
+        if isinstance(node, ast.Import) and any(a.name in ("dill", "joblib", "cloudpickle") for a in node.names):
             found.append(f"line {node.lineno} imports a pickle library")
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
@@ -172,6 +172,8 @@ def unsafe(source: str) -> list[str]:
             found.append(f"line {node.lineno}: yaml.{name}")
         if owner == "torch" and name == "load" and keywords.get("weights_only") != "True":
             found.append(f"line {node.lineno}: torch.load without weights_only=True")
+        if owner == "pickle" and name in ("load", "loads", "Unpickler"):  # its exceptions may be caught
+            found.append(f"line {node.lineno}: pickle.{name}")
         if owner == "np" and name == "load" and keywords.get("allow_pickle", "False") != "False":
             found.append(f"line {node.lineno}: np.load with allow_pickle")
         if name == "torch_load" or (owner == "hub" and name.startswith("load_state_dict")):
@@ -192,7 +194,7 @@ def test_no_file_is_executed(path: Path) -> None:
         "yaml.load(text, Loader=yaml.Loader)",
         "yaml.unsafe_load(text)",
         "np.load(path, allow_pickle=True)",
-        "import pickle",
+        "import pickle\npickle.load(file)",
     ],
 )
 def test_an_unsafe_read_is_seen(source: str) -> None:
