@@ -197,7 +197,7 @@ class TrainWindows(_Served):
         self._count = sum(self._shares) if data.windows_per_epoch == "auto" else data.windows_per_epoch
 
     def num_samples(self, epoch: int = 0) -> int:
-        """Windows in an epoch: `data.windows_per_epoch`, or the sum of ceil(labelled px / tile_size^2) of the pictures."""
+        """Windows in an epoch: as configured, or the pictures' ceil(labelled px / tile_size^2) summed."""
         return self._count
 
     def get(self, epoch: int, index: int) -> Sample:

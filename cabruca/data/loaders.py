@@ -6,9 +6,12 @@ epoch. They ignore Ctrl-C and SIGTERM, which are for the training process: it fi
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -124,9 +127,24 @@ def _unpack(packed: _Packed | CabrucaError) -> Batch:
     return replace(packed.batch, crowns=crowns)
 
 
-def _deaf(_: int) -> None:
+def _deaf(leaving: Tensor, _: int) -> None:
+    """Signals are for the training process; but when that one is leaving, SIGTERM ends this one."""
+
+    def on_terminate(*_: object) -> None:
+        if bool(leaving):
+            os._exit(0)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, on_terminate)
+
+
+@cache
+def _leaving() -> Tensor:
+    """A flag in shared memory that is set when this process exits: Python then ends loader processes by SIGTERM and
+    waits for them."""
+    flag = torch.zeros((), dtype=torch.uint8).share_memory_()
+    atexit.register(flag.fill_, 1)
+    return flag
 
 
 class _Loader(Protocol):
@@ -157,7 +175,7 @@ def _make_loader(windows: TrainWindows | EvaluationWindows, order: _Order, loade
             num_workers=loaders,
             collate_fn=_pack,
             pin_memory=pin_memory,
-            worker_init_fn=_deaf,
+            worker_init_fn=partial(_deaf, _leaving()) if loaders else None,
             persistent_workers=loaders > 0,
             generator=torch.Generator(),  # its own: the global one must not be touched
         ),
