@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -118,9 +119,31 @@ def child_command(config_json: Path, *options: str) -> list[str]:
     return [sys.executable, str(Path(__file__)), str(config_json), *options]
 
 
+def _hang_in_write(number: int, marker: Path) -> None:
+    """Make the `number`-th checkpoint write stop half way, say so with a file, and wait to be killed."""
+    real, count = torch.save, 0
+
+    def save(state: Any, file: Any) -> None:
+        nonlocal count
+        count += 1
+        if count < number:
+            real(state, file)
+            return
+        whole = io.BytesIO()
+        real(state, whole)
+        file.write(whole.getvalue()[: whole.tell() // 2])
+        file.flush()
+        marker.touch()
+        time.sleep(120)
+
+    torch.save = save
+
+
 def _main() -> int:
     from cabruca.run import run_training
 
+    if "LINE_HANG_MARKER" in os.environ:
+        _hang_in_write(3, Path(os.environ["LINE_HANG_MARKER"]))
     config = config_from_dict(json.loads(Path(sys.argv[1]).read_text()))
     resume = sys.argv[3] if len(sys.argv) > 3 else None
     return run_training(config, resume=resume, task_factory=LineTask).exit_code

@@ -175,7 +175,7 @@ class LiveProgress(PlainProgress):
 
     def _tell(self, line: str) -> None:
         _log.info("%s", line)
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class JsonProgress(BaseCallback):
@@ -235,7 +235,11 @@ def duration(seconds: float) -> str:
 
 
 def _number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+    """At most `digits` significant digits and seven characters."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    texts = (f"{value:.{n}g}" for n in range(digits, 0, -1))
+    return next((text for text in texts if len(text) <= 7), f"{value:.0e}")
 
 
 def _rate(value: float) -> str:

@@ -74,7 +74,7 @@ def test_of_many_that_ask_at_once_one_gets_the_folder(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot be made .*--output-dir"):
+    with pytest.raises(RunError, match=r"cannot be made .*--output-dir"):
         RunDir.create(tmp_path / "file", "a")
 
 

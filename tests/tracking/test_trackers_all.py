@@ -160,7 +160,12 @@ def test_wandb_offline_leaves_a_run_and_says_how_to_send_it(tmp_path: Path) -> N
     env = {**os.environ, "WANDB_MODE": "offline", "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
         [sys.executable, "-c", WANDB_SCRIPT, str(tmp_path)],
-        **{"capture_output": True, "text": True, "timeout": 120, "env": env, "cwd": tmp_path},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=env,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "a" / "wandb").glob("offline-run-*")
@@ -176,7 +181,7 @@ def test_wandb_without_a_key_does_not_ask_the_terminal(tmp_path: Path, monkeypat
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("NETRC", raising=False)
     tracker = WandbTracker(RunDir(tmp_path), line_config(tmp_path))
-    with pytest.raises(RuntimeError, match="wandb login.*WANDB_MODE=offline"):
+    with pytest.raises(RuntimeError, match=r"wandb login.*WANDB_MODE=offline"):
         tracker.on_start(INFO)
 
 
