@@ -29,6 +29,7 @@ class Learner:
     """
 
     def __init__(self, config: Config, task: Task, runtime: Runtime, *, total_steps: int, first_step: int) -> None:
+        self.runtime = runtime
         self.precision = resolve(config.training, runtime.device.type)
         self.model = task.build_model().to(runtime.device, self.precision.dtype)
         if config.training.channels_last:  # touches 4-dimensional weights only
@@ -62,6 +63,15 @@ class Learner:
         """`lr/<group>` as set last."""
         rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         return {f"lr/{name}": rate for name, rate in zip(self.group_names, rates, strict=True)}
+
+    def share_facts(self) -> None:
+        """Bool buffers note what the network has met ("a mask of this class was learnt from"): join those of all ranks.
+
+        Other buffers need no joining: batch norms are frozen, so every rank holds the same.
+        """
+        if self.runtime.world_size > 1:
+            for noted in (b for b in self.model.buffers() if b.dtype == torch.bool):
+                noted.copy_(self.runtime.sum(noted.int()) > 0)
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Weights of a checkpoint, names and shapes checked.

@@ -243,6 +243,7 @@ class _Run:
         if epoch % self.config.validation.frequency and epoch < self.settings.num_epochs:
             return Validation({})
         learner = self.learner
+        learner.share_facts()
         return self.task.validate(learner.model, self.runtime, learner.precision.autocast, epoch=epoch)
 
     def _judge(self, metrics: Metrics) -> bool:
@@ -269,6 +270,7 @@ class _Run:
 
     def _save(self) -> Save:
         """A save of now. What the ranks must say together is asked here, because only one of them builds the state."""
+        self.learner.share_facts()
         sums = Sums.merge(self.runtime.gather(self.sums))
         random = self.runtime.gather(generators(self.runtime.device))
         return Save(state=lambda: self._state(sums, random))

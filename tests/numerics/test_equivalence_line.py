@@ -46,6 +46,16 @@ def several_cuts(runtime: Runtime) -> dict[str, Any]:
         "2x1x4": run(runtime, 8, 1),
         "skipping": run(runtime, 4, 2, bad=frozenset({4})),
     }
+    told = []
+
+    class Telling(LineTask):
+        def losses(self, model: Any, batch: Any) -> Any:
+            losses = super().losses(model, batch)
+            told.append(model.met_large.tolist())
+            return losses
+
+    fact = MemoryReporter(stop_at_step=2)
+    train(line_config(data={"batch_size": 2}), Telling(), runtime=runtime, reporter=fact)
     first = MemoryReporter(stop_at_step=3)  # in the middle of the second epoch
     config = line_config(data={"batch_size": 4}, training={"precision": "fp64"})
     train(config, LineTask(samples=13, dropout=0.5), runtime=runtime, reporter=first)
@@ -56,6 +66,8 @@ def several_cuts(runtime: Runtime) -> dict[str, Any]:
     result = train(config, LineTask(), runtime=runtime, reporter=only_one_is_asked)
     return {
         **out,
+        "fact": fact.state["model"]["met_large"].tolist(),
+        "noted alone": told[-1],
         "resumed": second.state["model"],
         "unbroken": whole.state["model"],
         "resumed_loss": second.records[0].metrics["train/total_loss"],
@@ -112,6 +124,11 @@ def test_ranks_resume_from_the_middle_of_an_epoch(ranks: list[dict[str, Any]]) -
         assert all(torch.equal(rank["resumed"][name], rank["unbroken"][name]) for name in rank["resumed"])
         assert rank["resumed_loss"] == rank["unbroken_loss"]
         assert rank["generators_differ"]
+
+
+def test_what_one_rank_has_met_all_ranks_know(ranks: list[dict[str, Any]], reference: State) -> None:
+    assert [rank["fact"] for rank in ranks] == [[True, False]] * 2
+    assert len({tuple(rank["noted alone"]) for rank in ranks}) == 2, "the ranks did not meet the same"
 
 
 def test_one_rank_that_is_asked_to_stop_stops_all_after_saving(ranks: list[dict[str, Any]]) -> None:

@@ -41,7 +41,7 @@ def _check_run(make: MakeReporter, saved: SavedState) -> None:
     assert (result.state, result.epochs) == ("finished", 4), "a reporter that is asked nothing lets the run finish"
     state = saved(reporter)
     assert state["epoch"] == 4, "the last epoch's state is kept"
-    assert set(state["model"]) == {"slope", "offset", "spare"}, "weights keep their plain names"
+    assert set(state["model"]) == {"slope", "offset", "spare", "met_large"}, "weights keep their plain names"
 
 
 def _check_resume(make: MakeReporter, saved: SavedState) -> None:

@@ -241,12 +241,12 @@ def every_rate_follows_and_every_part_learns() -> None:
             losses = super().losses(model, batch)
             return type(losses)(losses.total + model.spare**2, losses.parts)
 
-    start = dict(Taught().build_model().state_dict())
+    start = dict(Taught().build_model().named_parameters())
     moved = []
     for chosen in (config, load.scale_learning_rates(config, 2e-4)):
         reporter = MemoryReporter()
         train(chosen, Taught(), runtime=ALONE, reporter=reporter)
-        moved.append({name: float(reporter.state["model"][name] - start[name]) for name in start})
+        moved.append({name: float(reporter.state["model"][name] - start[name].detach()) for name in start})
     assert all(distance != 0 for distance in moved[0].values())
     assert moved[1] == pytest.approx({name: 2 * distance for name, distance in moved[0].items()}, rel=2e-2)
 

@@ -65,7 +65,14 @@ def test_records_hold_means_over_pictures_under_fixed_names() -> None:
     assert metrics["lr/default"] == 1e-30
     assert set(metrics) == {
         *("train/total_loss", "train/loss_line", "train/grad_norm", "train/skipped_steps", "lr/default"),
-        *("time/epoch_s", "time/data_wait_share", "time/images_per_s", "memory/rss_mb", "val/total_loss"),
+        *(
+            "time/epoch_s",
+            "time/train_s",
+            "time/data_wait_share",
+            "time/images_per_s",
+            "memory/rss_mb",
+            "val/total_loss",
+        ),
     }
     assert [(r.step, bool(r.metrics)) for r in reporter.steps] == [(1, False), (2, False), (3, True), (4, False)]
     assert (reporter.records[0].epoch, reporter.records[0].step) == (1, 4)
@@ -165,7 +172,7 @@ def test_the_state_holds_what_the_contract_names() -> None:
         *("model", "optimizer", "scheduler", "scaler", "rng", "epoch", "step", "step_in_epoch", "epoch_sums", "best"),
         *("validations_without_improvement", "stage", "config", "task", "threads", "versions", "elapsed_s"),
     }
-    assert set(reporter.state["model"]) == {"slope", "offset", "spare"}
+    assert set(reporter.state["model"]) == {"slope", "offset", "spare", "met_large"}
     assert reporter.state["task"] == {"truth": [3.0, -1.0]}
 
 

@@ -130,7 +130,8 @@ def test_the_weights_after_a_skipped_step_are_those_before_it() -> None:
     task, reporter = LineTask(samples=1), MemoryReporter(stop_at_step=1)
     train(fp16(), task, runtime=Runtime.single(), reporter=reporter)
     assert reporter.steps[0].metrics["train/skipped_steps"] == 1
-    assert reporter.state["model"] == dict(task.build_model().state_dict())
+    before = task.build_model().state_dict()
+    assert all(torch.equal(reporter.state["model"][name], before[name]) for name in ("slope", "offset", "spare"))
 
 
 def test_scaled_gradients_are_unscaled_before_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
