@@ -225,23 +225,24 @@ class _Run:
         began = time.perf_counter()
         validation = self._validate()
         took = time.perf_counter() - began
-        metrics |= {f"val/{name}": value for name, value in validation.metrics.items()}
+        if validation is not None:
+            metrics |= {f"val/{name}": value for name, value in validation.metrics.items()}
         metrics |= {"time/train_s": self.sums.train_s, "time/epoch_s": self.sums.train_s + took}
         metrics |= memory(self.runtime.device)
-        better = self._judge(metrics) if validation.metrics else False
+        better = self._judge(metrics) if validation is not None else False
         self.sums, self.last_metrics = Sums(), metrics
         record = self._record(metrics, validation)
-        if validation.metrics:
+        if validation is not None:
             self.watchers.validation(record)
         self.watchers.epoch(record)
         numbered = settings.save_frequency > 0 and place.epoch % settings.save_frequency == 0
         self.reporter.report(record, replace(self._save(), best=better, numbered=numbered))
 
-    def _validate(self) -> Validation:
-        """Every `validation.frequency` epochs and after the last one; else nothing."""
+    def _validate(self) -> Validation | None:
+        """Every `validation.frequency` epochs and after the last one; else None."""
         epoch = self.place.epoch
         if epoch % self.config.validation.frequency and epoch < self.settings.num_epochs:
-            return Validation({})
+            return None
         learner = self.learner
         learner.share_facts()
         return self.task.validate(learner.model, self.runtime, learner.precision.autocast, epoch=epoch)

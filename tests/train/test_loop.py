@@ -335,3 +335,11 @@ def test_two_runs_of_one_seed_are_bitwise_the_same_and_of_two_are_not() -> None:
     states = [go(task, training={"seed": seed})[1].state["model"]["slope"] for seed in (0, 0, 1)]
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
+
+
+def test_a_validation_that_measures_nothing_is_judged_all_the_same() -> None:
+    task = LineTask(metrics=lambda _: {})
+    result, _ = go(task, training={"monitor_metric": "train/total_loss"})
+    assert result.best is not None
+    with pytest.raises(ConfigError, match="'val/total_loss' is not measured"):
+        go(task)
