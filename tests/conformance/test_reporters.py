@@ -9,11 +9,8 @@ from typing import Any
 import pytest
 from check_reporter import check_reporter
 from file_reporter import FileReporter
-from line_task import line_config
 from memory_reporter import MemoryReporter
 
-from cabruca.tracking.reporter import LocalReporter
-from cabruca.tracking.run_dir import RunDir
 from cabruca.train import checkpoint
 from cabruca.train.protocols import Record, Save, State
 
@@ -32,15 +29,6 @@ def test_file_reporter(tmp_path: Path) -> None:
         return FileReporter(folder)
 
     check_reporter(make, lambda reporter: checkpoint.read(reporter.folder / "checkpoint_latest.pth"))  # type: ignore[attr-defined]
-
-
-def test_local_reporter(tmp_path: Path) -> None:
-    numbers = itertools.count()
-
-    def make(state: State | None) -> LocalReporter:
-        return LocalReporter(RunDir.create(tmp_path, f"run_{next(numbers)}"), line_config(), state, quiet=True)
-
-    check_reporter(make, lambda reporter: checkpoint.read(reporter.run_dir.latest))  # type: ignore[attr-defined]
 
 
 class Eager(MemoryReporter):
