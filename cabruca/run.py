@@ -123,7 +123,8 @@ def _run(
         _write_facts(run_dir, config, runtime)
         _tell(run_dir, plan, config, findings)
         task = _task(replace(plan, config=config), recipe, init_from)
-        watchers = [progress_of(config, quiet=quiet, json=json), *trackers_of(run_dir, config), *callbacks]
+        progress = progress_of(config, quiet=quiet, json=json, best=_best(plan))
+        watchers = [progress, *trackers_of(run_dir, config), *callbacks]
         result = train(config, task, runtime=runtime, reporter=reporter, callbacks=watchers)
     except BaseException as error:
         reporter.finish(None, error)
@@ -139,6 +140,11 @@ def resume_command(run_dir: RunDir) -> str:
     """What a person types to go on with an interrupted run."""
     config, latest = shlex.quote(str(run_dir.config_yaml)), shlex.quote(str(run_dir.latest))
     return f"cabruca train --config {config} --resume {latest}"
+
+
+def _best(plan: RunPlan) -> tuple[float, int] | None:
+    best = (plan.state or {}).get("best") or {}
+    return (best["value"], best["epoch"]) if best.get("value") is not None else None
 
 
 def _claim(plan: RunPlan) -> RunDir:

@@ -33,27 +33,40 @@ _WIDTHS = (9, 7, 7, 10, 10, 7, 6, 4, 5, 6)
 _PARTS = ("loss_instance", "loss_semantic", "loss_crown", "loss_density")
 
 
+Best = tuple[float, int]
+"""Best value of the monitored metric and the epoch it came from."""
+
+
 def progress_of(
-    config: Config, *, quiet: bool = False, json: bool = False, stream: TextIO | None = None
+    config: Config,
+    *,
+    quiet: bool = False,
+    json: bool = False,
+    stream: TextIO | None = None,
+    best: Best | None = None,
 ) -> BaseCallback:
-    """The callback for this terminal and these flags; `stream` defaults to stdout."""
+    """The callback for this terminal and these flags.
+
+    Args:
+        stream: default: stdout. best: of a resumed run, before it was stopped.
+    """
     stream = stream or sys.stdout
     if json:
         return JsonProgress(config, stream)
     console = Console(file=stream, highlight=False)  # rich honours NO_COLOR and TERM=dumb itself
     if not quiet and console.is_terminal and not console.is_dumb_terminal:
-        return LiveProgress(config, console)
-    return PlainProgress(config, None if quiet else stream)
+        return LiveProgress(config, console, best)
+    return PlainProgress(config, None if quiet else stream, best)
 
 
 class PlainProgress(BaseCallback):
     """One line an epoch, into the log always, onto `stream` where there is one."""
 
-    def __init__(self, config: Config, stream: TextIO | None) -> None:
+    def __init__(self, config: Config, stream: TextIO | None, best: Best | None = None) -> None:
         self._monitor = config.training.monitor_metric
         self._minimize = config.training.minimize_metric
         self._stream = stream
-        self._best: tuple[float, int] | None = None
+        self._best = best
         self._lines = 0
         self._hinted = False
         self._last_value = math.nan
@@ -135,8 +148,8 @@ class PlainProgress(BaseCallback):
 class LiveProgress(PlainProgress):
     """The lines, and under them a bar of the steps of the running epoch with its losses."""
 
-    def __init__(self, config: Config, console: Console) -> None:
-        super().__init__(config, None)
+    def __init__(self, config: Config, console: Console, best: Best | None = None) -> None:
+        super().__init__(config, None, best)
         self._console = console
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -148,6 +161,7 @@ class LiveProgress(PlainProgress):
         )
         self._task = self._bar.add_task("")
         self._steps_per_epoch = 1
+        self._metrics: dict[str, float] = {}
 
     def on_start(self, info: RunInfo) -> None:
         super().on_start(info)
@@ -167,6 +181,7 @@ class LiveProgress(PlainProgress):
         super().on_end(result, error)
 
     def _show(self, epoch: int, done: int, metrics: dict[str, float]) -> None:
+        self._metrics = metrics = metrics or self._metrics  # most steps have no numbers: the last ones stay
         losses = {k.removeprefix("train/").removeprefix("loss_"): v for k, v in metrics.items() if "loss" in k}
         first = [(name.removesuffix("_loss"), value) for name, value in losses.items()][:3]
         shown = " ".join(f"{name} {_number(value, 3)}" for name, value in first)

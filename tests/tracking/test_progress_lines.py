@@ -71,6 +71,14 @@ def test_a_lower_best_where_the_metric_is_minimised(tmp_path: Path) -> None:
     assert out.getvalue().splitlines()[-1].split()[4] == "2@2"
 
 
+def test_a_resumed_run_still_knows_its_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run_training(line_config(tmp_path, experiment_name="a"), task_factory=LineTask, quiet=True)
+    more = line_config(tmp_path, experiment_name="a", training__num_epochs=5, validation__frequency=5)
+    run_training(more, resume="auto", task_factory=LineTask)
+    line = next(line for line in capsys.readouterr().out.splitlines() if " 4/5" in line)  # not validated
+    assert f" {first.best:.4g}@3 " in line
+
+
 def test_an_epoch_without_validation_shows_the_last_value(config: Config) -> None:
     out = io.StringIO()
     plain = PlainProgress(config, out)
@@ -148,12 +156,13 @@ def test_a_terminal_gets_a_bar_and_no_colour_where_it_wants_none(
     live = LiveProgress(config, Console(file=out, force_terminal=True, width=80, color_system="standard"))
     live.on_start(_info())
     live.on_step(Record(0, 5, {"train/total_loss": 1.5, "train/loss_instance": 1.0}))
+    live.on_step(Record(0, 6, {}))  # not a logged step: the losses stay
     live._bar.refresh()
     live.on_epoch(_record(1))
     live.on_end(RESULT, None)
     text = out.getvalue()
     assert "1/100 total 1.5 instance 1" in text
-    assert "5/9" in text
+    assert "6/9" in text
     assert "0.1235@1" in text
     assert "\x1b[?25h" in text  # the cursor is shown again
     colours = ("\x1b[3", "\x1b[9", "\x1b[38")
