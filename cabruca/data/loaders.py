@@ -142,7 +142,8 @@ def _deaf(leaving: Tensor, _: int) -> None:
 def _leaving() -> Tensor:
     """A flag in shared memory that is set when this process exits: Python then ends loader processes by SIGTERM and
     waits for them."""
-    flag = torch.zeros((), dtype=torch.uint8).share_memory_()
+    flag = torch.zeros((), dtype=torch.uint8)
+    flag.share_memory_()  # type: ignore[no-untyped-call]
     atexit.register(flag.fill_, 1)
     return flag
 
