@@ -1,0 +1,238 @@
+"""Looks for what would spoil a training: the quick half before each one, the full half in `cabruca data check`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cabruca.config.schema import Config
+from cabruca.data import raster
+from cabruca.data.check_overlap import same_ground, same_pictures
+from cabruca.data.classes import Meaning, class_meanings
+from cabruca.data.coco import Coco, Image, read_coco
+from cabruca.errors import DataError
+from cabruca.structures import IGNORE
+
+QUICK_PICTURES = 3
+"""Pictures of each set that the quick check opens."""
+
+RARE_SHARE = 0.01
+"""A class with a smaller share of the crowns is named."""
+
+Level = Literal["error", "warning", "fact"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: an error stops a training, a warning is worth a look, a fact is for the record."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the full check found."""
+
+    findings: tuple[Finding, ...]
+
+    def of(self, level: Level) -> list[str]:
+        return [f.text for f in self.findings if f.level == level]
+
+    @property
+    def errors(self) -> list[str]:
+        return self.of("error")
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.of("warning")
+
+    @property
+    def facts(self) -> list[str]:
+        return self.of("fact")
+
+    @property
+    def ok(self) -> bool:
+        """No errors (the command then exits with 0, else with 2)."""
+        return not self.errors
+
+    def __str__(self) -> str:
+        lines = [f"{level:>7}: {text}" for level in ("fact", "warning", "error") for text in self.of(level)]
+        return "\n".join([*lines, f"{len(self.errors)} error(s), {len(self.warnings)} warning(s)"])
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One annotated set of the configuration."""
+
+    name: str
+    folder: Path
+    coco: Coco
+    meanings: dict[int, Meaning | None]
+
+
+def quick_check(config: Config) -> list[Finding]:
+    """Files are there, categories have classes, a few pictures are as large as the annotation file says.
+
+    Raises:
+        DataError: the first thing that is wrong.
+    """
+    findings: list[Finding] = []
+    for name in ("train", "val"):
+        part = _load(config, name)
+        findings += [Finding("fact", text) for text in _facts(part)]
+        for image in part.coco.images:
+            raster.resolve(part.folder, image.file_name, f"{name}: image {image.id}: file_name")
+            if image.semantic_mask is not None:
+                raster.resolve(part.folder, image.semantic_mask, f"{name}: image {image.id}: semantic_mask")
+        for image in part.coco.images[:QUICK_PICTURES]:
+            wrong = next(_picture_errors(part, image, config), None)
+            if wrong is not None:
+                raise DataError(wrong)
+    return findings
+
+
+def full_check(config: Config) -> Report:
+    """Everything of the quick check on every picture, and: boxes outside, empty pictures, class balance, crowns per
+    tile against `validation.max_detections`, the same picture or ground in train and val. Does not raise: what cannot
+    be read is an error of the report."""
+    findings: list[Finding] = []
+    sets: list[_Set] = []
+    for name in ("train", "val"):
+        try:
+            part = _load(config, name)
+        except DataError as error:
+            findings.append(Finding("error", str(error)))
+            continue
+        sets.append(part)
+        findings += [Finding("fact", text) for text in _facts(part)]
+        findings += [Finding("error", e) for image in part.coco.images for e in _picture_errors(part, image, config)]
+        findings += [Finding("error", e) for image in part.coco.images for e in _mask_errors(part, image, config)]
+        findings += [Finding("warning", text) for text in _warnings(part, config)]
+    if len(sets) == 2:
+        train, val = sets
+        places = (train.folder, train.coco.images, val.folder, val.coco.images)
+        findings += [Finding("error", text) for text in (*same_pictures(*places), *same_ground(*places))]
+    return Report(tuple(findings))
+
+
+def _load(config: Config, name: str) -> _Set:
+    data = config.data
+    folder, file = (data.train_dir, data.train_annotations) if name == "train" else (data.val_dir, data.val_annotations)
+    coco = read_coco(file)
+    if not coco.images:
+        raise DataError(f"{name}: {file} lists no images; give a COCO file with at least one")
+    if not Path(folder).is_dir():
+        raise DataError(f"{name}: images folder '{folder}' is not there; check data.{name}_dir")
+    model = config.model
+    meanings = class_meanings(
+        coco.categories, data.category_map, model.instance_names, model.semantic_names, str(coco.path)
+    )
+    return _Set(name, Path(folder), coco, meanings)
+
+
+def _picture_errors(part: _Set, image: Image, config: Config) -> Iterator[str]:
+    where = f"{part.name}: image {image.id}"
+    files = [(image.file_name, "file_name"), (image.semantic_mask, "semantic_mask")]
+    for name, key in files:
+        if name is None:
+            continue
+        try:
+            found = raster.info(raster.resolve(part.folder, name, f"{where}: {key}"))
+        except DataError as error:
+            yield str(error)
+            continue
+        if (found.height, found.width) != (image.height, image.width):
+            yield (
+                f"{where}: {key} '{name}' is {found.width} x {found.height} px and the annotation file says "
+                f"{image.width} x {image.height}; correct the file or the picture"
+            )
+        elif key == "file_name" and max(config.data.bands) > found.count:
+            yield (
+                f"{where}: '{name}' has {found.count} band(s) and data.bands asks for {list(config.data.bands)}; "
+                f"set data.bands to numbers from 1 to {found.count}"
+            )
+
+
+def _mask_errors(part: _Set, image: Image, config: Config) -> Iterator[str]:
+    """Semantic ids that are no class (the whole mask is read)."""
+    if image.semantic_mask is None:
+        return
+    try:
+        path = raster.resolve(part.folder, image.semantic_mask, f"{part.name}: image {image.id}: semantic_mask")
+        ids, valid = raster.read(path, (1,), (0, 0, image.width, image.height), nearest=True)
+    except DataError:
+        return  # named already
+    classes = config.model.num_semantic_classes
+    wrong = np.unique(ids[0][valid & (ids[0] != IGNORE) & ((ids[0] < 0) | (ids[0] >= classes))])
+    if wrong.size:
+        yield (
+            f"{part.name}: semantic mask '{image.semantic_mask}' holds {wrong.tolist()} and the classes are 0 to "
+            f"{classes - 1} (255 = ignored); mend the mask or raise model.num_semantic_classes"
+        )
+
+
+def _facts(part: _Set) -> list[str]:
+    crowns = _crowns_by_class(part)
+    kind = "boxes only" if part.coco.box_annotated else "masks"
+    counts = ", ".join(f"{n} {name}" for name, n in crowns.most_common()) or "no crowns"
+    rasters = sum(i.semantic_mask is not None for i in part.coco.images)
+    return [f"{part.name}: {len(part.coco.images)} picture(s), {counts} ({kind}), {rasters} semantic mask(s)"]
+
+
+def _crowns_by_class(part: _Set) -> Counter[str]:
+    """Crowns of each dataset category that is an instance class."""
+    names: Counter[str] = Counter()
+    for image in part.coco.images:
+        for a in image.annotations:
+            meaning = part.meanings[a.category_id]
+            if meaning is not None and meaning.label > 0 and not a.crowd:
+                names[part.coco.categories[a.category_id]] += 1
+    return names
+
+
+def _warnings(part: _Set, config: Config) -> Iterator[str]:
+    crowns = _crowns_by_class(part)
+    total = sum(crowns.values())
+    for name, count in crowns.items():
+        if count < RARE_SHARE * total:
+            yield f"{part.name}: '{name}' is {count} of {total} crowns; under {RARE_SHARE:.0%} a class is hardly learnt"
+    if total == 0:
+        yield f"{part.name}: not one crown of an instance class; the instance head learns nothing from it"
+    outside = [a.id for i in part.coco.images for a in i.annotations if _leaves(a.box_xyxy_px, i)]
+    if outside:
+        yield f"{part.name}: {len(outside)} box(es) reach outside their picture (first: {outside[0]}); they are clipped"
+    empty = [i.file_name for i in part.coco.images if not i.annotations and i.semantic_mask is None]
+    if empty:
+        yield f"{part.name}: {len(empty)} picture(s) without any annotation ({empty[0]}); they teach 'no crown here'"
+    yield from _crowded(part, config)
+
+
+def _leaves(box: tuple[float, float, float, float], image: Image, slack_px: float = 0.5) -> bool:
+    return min(box[0], box[1]) < -slack_px or box[2] > image.width + slack_px or box[3] > image.height + slack_px
+
+
+def _crowded(part: _Set, config: Config) -> Iterator[str]:
+    """Crown centres per square of `validation.max_side_px` (`tile_size` in training) against the detection cap."""
+    side = config.validation.max_side_px if part.name == "val" else config.data.tile_size
+    most, where = 0, ""
+    for image in part.coco.images:
+        cells: Counter[tuple[int, int]] = Counter()
+        for a in image.annotations:
+            meaning = part.meanings[a.category_id]
+            if meaning is not None and meaning.label > 0 and not a.crowd:
+                x0, y0, x1, y1 = a.box_xyxy_px
+                cells[int((x0 + x1) / 2 // side), int((y0 + y1) / 2 // side)] += 1
+        if cells and max(cells.values()) > most:
+            most, where = max(cells.values()), image.file_name
+    cap = config.validation.max_detections
+    if most > cap:
+        yield (
+            f"{part.name}: {most} crowns on one tile of {side} px ({where}) and validation.max_detections is {cap}; "
+            f"raise it to {most + most // 4} or more"
+        )
