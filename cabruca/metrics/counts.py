@@ -32,9 +32,9 @@ def count_metrics(
             int((r.found.counted & (r.found.labels == label) & (r.found.scores >= score_threshold)).sum())
             for r in records
         )
-        out |= {f"{short}_count": found, f"{short}_count_true": true}
+        out |= {f"{short}_count": float(found), f"{short}_count_true": float(true)}
         out[f"{short}_count_accuracy"] = count_accuracy(found, true)
         found_total, true_total = found_total + found, true_total + true
-    out |= {"total_count": found_total, "total_count_true": true_total}
+    out |= {"total_count": float(found_total), "total_count_true": float(true_total)}
     out["total_count_accuracy"] = count_accuracy(found_total, true_total)
     return out
