@@ -34,6 +34,9 @@ class Finding:
     level: Level
     text: str
 
+    def __str__(self) -> str:
+        return self.text
+
 
 @dataclass(frozen=True)
 class Report:

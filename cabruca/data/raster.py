@@ -198,8 +198,7 @@ def _gsd_m(source: Any) -> float | None:
     t = source.transform
     area = abs(t.a * t.e - t.b * t.d)
     if source.crs.is_geographic:
-        _, latitude = t * (source.width / 2, source.height / 2)
-        phi = math.radians(latitude)
+        phi = math.radians(t.d * source.width / 2 + t.e * source.height / 2 + t.f)  # latitude of the centre
         north = 111132.92 - 559.82 * math.cos(2 * phi) + 1.175 * math.cos(4 * phi)
         east = 111412.84 * math.cos(phi) - 93.5 * math.cos(3 * phi) + 0.118 * math.cos(5 * phi)
         return math.sqrt(area * north * east)
@@ -254,4 +253,13 @@ def _driver(path: Path) -> str:
         raise DataError(
             f"'{path}' begins with {head!r}, so it is no GeoTIFF, PNG or JPEG, whatever its name; convert it to one"
         )
+    if driver == "PNG" and not _is_complete_png(path):
+        raise DataError(f"'{path}' ends in the middle of the picture; the file was cut off: copy or make it anew")
     return driver
+
+
+def _is_complete_png(path: Path, tail: int = 4096) -> bool:
+    """GDAL 3.10 reads what is missing of a cut PNG as whatever lies in memory, without an error: ask for its end."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - tail))
+        return b"IEND\xaeB`\x82" in file.read()

@@ -82,7 +82,7 @@ def draw_plot(
     cut = size_px - val_px
     parts = [
         _Part("train", slice(0, cut), transform),
-        _Part("val", slice(cut, size_px), transform * Affine.translation(cut, 0)),
+        _Part("val", slice(cut, size_px), from_origin(ORIGIN_M[0] + cut * gsd_m, ORIGIN_M[1], gsd_m, gsd_m)),
     ]
     out = Path(out_dir)
     try:
