@@ -69,7 +69,7 @@ def _tally(labels: Tensor, names: Sequence[str]) -> str:
 
 
 def _zoom(rgb: Rgb) -> int:
-    return max(1, round(PANEL_PX / max(rgb.shape[:2])))
+    return max(1, round(PANEL_PX / int(max(rgb.shape[:2]))))
 
 
 def _crowns(rgb: Rgb, boxes_xyxy_px: Tensor, labels: Tensor, masks: CroppedMasks | None, title: str) -> Image.Image:
@@ -120,10 +120,11 @@ def _titled(panel: Image.Image, title: str) -> Image.Image:
 
 
 def _grid(panels: list[Image.Image]) -> Rgb:
-    """Two panels a row."""
+    """Two panels a row; all in one row where they are tall."""
     width, height = panels[0].size
-    rows = (len(panels) + 1) // 2
-    out = Image.new("RGB", (2 * width + 4, rows * height + 4 * (rows - 1)), (20, 20, 20))
+    columns = len(panels) if height > 1.5 * width else 2
+    rows = -(-len(panels) // columns)
+    out = Image.new("RGB", (columns * (width + 4) - 4, rows * (height + 4) - 4), (20, 20, 20))
     for i, panel in enumerate(panels):
-        out.paste(panel, ((i % 2) * (width + 4), (i // 2) * (height + 4)))
+        out.paste(panel, ((i % columns) * (width + 4), (i // columns) * (height + 4)))
     return np.asarray(out, dtype=np.uint8)

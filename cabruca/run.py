@@ -86,9 +86,9 @@ def run_training(
         progress_of(plan.config, quiet=quiet, json=json).on_end(plan.finished, None)
         return plan.finished
     runtime = make_runtime(plan.config)
-    findings = [str(finding) for finding in recipe.check(plan.config)]
+    findings = recipe.check(plan.config)
     if dry_run:
-        return try_one_step(plan.config, _task(plan, recipe, init_from), runtime, findings, json=json)
+        return try_one_step(plan.config, _task(plan, recipe, init_from), runtime, [str(f) for f in findings], json=json)
     return _run(plan, recipe, runtime, init_from, findings, quiet=quiet, json=json, callbacks=callbacks)
 
 
@@ -109,7 +109,7 @@ def _run(
     recipe: Recipe,
     runtime: Runtime,
     init_from: str | None,
-    findings: Sequence[str],
+    findings: Sequence[Any],
     *,
     quiet: bool,
     json: bool,
@@ -165,9 +165,10 @@ def _write_facts(run_dir: RunDir, config: Config, runtime: Runtime) -> None:
     write_atomic(run_dir.environment, to_json(describe_environment(str(runtime.device)), indent=1) + "\n")
 
 
-def _tell(run_dir: RunDir, plan: RunPlan, config: Config, findings: Sequence[str]) -> None:
+def _tell(run_dir: RunDir, plan: RunPlan, config: Config, findings: Sequence[Any]) -> None:
     _log.info("run folder: %s", run_dir.path, extra=NOTICE)
     for line in (*plan.notes, *notices(config)):
         _log.info("%s", line, extra=NOTICE)
-    for line in findings:
-        _log.warning("data: %s", line)
+    for finding in findings:
+        level = logging.WARNING if getattr(finding, "level", "") == "warning" else logging.INFO
+        _log.log(level, "data: %s", finding)

@@ -78,7 +78,7 @@ class CabrucaTask:
         if self._silent_heads_named:
             return
         self._silent_heads_named = True
-        silent = [h for h in self.config.model.heads if h not in terms.heads]
+        silent: list[str] = [h for h in self.config.model.heads if h not in terms.heads]
         if "instance" in terms.heads and "mask" not in terms.instance_parts:
             silent.append("instance masks")
         if silent:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cabruca.cli.options import read_assignments, set_option
-
-if TYPE_CHECKING:
-    from cabruca.config.schema import Config
 
 KEYS = {
     "device": "device",
@@ -80,8 +77,6 @@ def train(
 
     explicit = read_flags(flags, assignments)
     config = load_config(config_path, explicit)
-    if note := peak_note(config, explicit):
-        click.echo(f"warning: {note}", err=True)
     result = run_training(
         config, resume=resume, init_from=init_from, dry_run=dry_run, quiet=quiet, json=as_json, explicit=explicit
     )
@@ -101,13 +96,3 @@ def read_flags(flags: Mapping[str, Any], assignments: Sequence[str]) -> dict[str
         context = click.get_current_context(silent=True)
         raise click.UsageError(f"'{key}' is given by --{flag} and by --set; give it once", context)
     return {**explicit, **more}
-
-
-def peak_note(config: Config, explicit: Mapping[str, Any]) -> str | None:
-    """What to say where `--lr` alone does not move the schedule: one-cycle's peak has a key of its own."""
-    peak = config.scheduler.max_lr
-    if "optimizer.lr" not in explicit or config.scheduler.type != "onecycle" or peak is None:
-        return None
-    if "scheduler.max_lr" in explicit:
-        return None
-    return f"scheduler.max_lr: {peak:g} stays the peak of onecycle under --lr; move it with --set scheduler.max_lr=..."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeGuard
 
 from cabruca.config.keys import is_open, leaves, section_at, section_of
 from cabruca.config.schema import Config, Section
@@ -16,39 +16,41 @@ LR, GROUPS = "optimizer.lr", "optimizer.param_groups"
 def apply_overrides(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """`raw` with dotted keys set; numbers index into lists (`optimizer.param_groups.0.lr`). `raw` is untouched.
 
-    `optimizer.lr` also scales the rates of the groups in `raw`; group rates among the overrides stay as given.
+    `optimizer.lr` also scales the rates of the groups and the peak of onecycle in `raw`; rates among the overrides stay
+    as given.
 
     Raises:
         ConfigError: a key leads through something that is not a section, or past the end of a list.
     """
     out = without_empty_sections(raw)
     if LR in overrides:
-        out = _scale_groups(out, overrides[LR])
+        out = _scale_rates(out, overrides[LR])
     for key, value in overrides.items():
         out = set_key(out, key, value)
     return out
 
 
-def _scale_groups(raw: dict[str, Any], lr: Any) -> dict[str, Any]:
-    optimizer = raw.get("optimizer")
-    groups = optimizer.get("param_groups") if isinstance(optimizer, dict) else None
-    if not isinstance(optimizer, dict) or not isinstance(groups, list) or not _is_rate(lr):
-        return raw  # nothing to scale, or a value that validation will refuse
-    before = optimizer.get("lr", dict(leaves())[LR])
-    if not _is_rate(before):
-        return raw
-    scaled = [_scale(group, before, lr) for group in groups]
-    return {**raw, "optimizer": {**optimizer, "param_groups": scaled}}
+def _scale_rates(raw: dict[str, Any], lr: Any) -> dict[str, Any]:
+    optimizer = raw.get("optimizer", {})
+    before = optimizer.get("lr", dict(leaves())[LR]) if isinstance(optimizer, dict) else None
+    if not _is_rate(lr) or not _is_rate(before):
+        return raw  # a value that validation will refuse
+    out = dict(raw)
+    if isinstance(groups := optimizer.get("param_groups"), list):
+        out["optimizer"] = {**optimizer, "param_groups": [_scale(group, "lr", before, lr) for group in groups]}
+    if "scheduler" in raw:
+        out["scheduler"] = _scale(raw["scheduler"], "max_lr", before, lr)
+    return out
 
 
-def _scale(group: Any, before: float, after: float) -> Any:
-    if not isinstance(group, dict) or not _is_rate(group.get("lr")):
-        return group
+def _scale(section: Any, key: str, before: float, after: float) -> Any:
+    if not isinstance(section, dict) or not _is_rate(section.get(key)):
+        return section
     # in decimals, as people wrote them: 1e-5 x 0.1 is 1e-6, not 1.0000000000000002e-06
-    return {**group, "lr": float(Decimal(repr(group["lr"])) * Decimal(repr(after)) / Decimal(repr(before)))}
+    return {**section, key: float(Decimal(repr(section[key])) * Decimal(repr(after)) / Decimal(repr(before)))}
 
 
-def _is_rate(value: Any) -> bool:
+def _is_rate(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
 
 

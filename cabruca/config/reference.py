@@ -30,8 +30,8 @@ it with all defaults filled in.
 - Numbers are those of YAML 1.2: `1e-7` is a number. Truth values are `true` and `false`; `yes` and `no` are text.
 - A key that stands twice in one section is an error, not a silent choice.
 - Strength, weakest first: the defaults below, the checkpoint (on `--resume`), the file, the flags, `--set` among them.
-- `optimizer.lr` given as a flag (`--lr`, or `--set optimizer.lr=`) scales the rate of every parameter group by the
-  same factor. `scheduler.max_lr` stays.
+- `optimizer.lr` given as a flag (`--lr`, or `--set optimizer.lr=`) scales the rate of every parameter group, and
+  `scheduler.max_lr`, by the same factor; rates given as flags themselves stay.
 - Keys of several scheduler types may stand side by side; only those of `scheduler.type` are read.
 - Secrets (keys that look like a token, password, secret or API key; passwords in URLs) are written as `***`.
 """

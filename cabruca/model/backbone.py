@@ -154,8 +154,11 @@ class _FrozenNorm(nn.BatchNorm2d):
     backward pass (the native operator keeps its input: a third of a training step's memory)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = self.weight * torch.rsqrt(self.running_var + self.eps)  # type: ignore[operator]
-        shift = self.bias - self.running_mean * scale  # type: ignore[operator]
+        mean, variance = self.running_mean, self.running_var
+        assert mean is not None
+        assert variance is not None
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
         out = torch.addcmul(_per_channel(shift, x), x, _per_channel(scale, x))
         act = getattr(self, "act", None)  # timm fuses the activation into its norm
         return out if act is None else act(out)

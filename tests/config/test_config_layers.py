@@ -80,7 +80,7 @@ def test_fault_18_lr_scales_every_group(file: Path) -> None:
 
 
 def test_fault_18_put_back_is_seen(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "_scale_groups", lambda raw, lr: raw)  # each group keeps its own rate
+    monkeypatch.setattr(layers, "_scale_rates", lambda raw, lr: raw)  # each group keeps its own rate
     with pytest.raises(AssertionError):
         check_fault_18(file)
 

@@ -10,46 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from line_task import LineTask, Points, line_config
+from line_run import Watcher, go
+from line_task import LineTask, Points
 from memory_reporter import MemoryReporter
 
 from cabruca.errors import CheckpointError, ConfigError, TrainingDiverged
 from cabruca.runtime import Runtime
 from cabruca.train import loop
-from cabruca.train.loop import train
-from cabruca.train.protocols import BaseCallback, Record, RunInfo, State, TrainResult
-
-
-def go(
-    task: LineTask | None = None, reporter: MemoryReporter | None = None, callbacks: Any = (), **sections: Any
-) -> Any:
-    """Train alone; `(result, reporter)`."""
-    reporter = reporter or MemoryReporter()
-    config = line_config(**sections)
-    result = train(config, task or LineTask(), runtime=Runtime.single(), reporter=reporter, callbacks=callbacks)
-    return result, reporter
-
-
-class Watcher(BaseCallback):
-    """Writes down what it sees."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, Any]] = []
-
-    def on_start(self, info: RunInfo) -> None:
-        self.seen.append(("start", info))
-
-    def on_step(self, record: Record) -> None:
-        self.seen.append(("step", record))
-
-    def on_validation(self, record: Record) -> None:
-        self.seen.append(("validation", record))
-
-    def on_epoch(self, record: Record) -> None:
-        self.seen.append(("epoch", record))
-
-    def on_end(self, result: TrainResult | None, error: BaseException | None) -> None:
-        self.seen.append(("end", result or error))
+from cabruca.train.protocols import Record, State
 
 
 def test_records_hold_means_over_pictures_under_fixed_names() -> None:
@@ -244,54 +212,6 @@ def test_a_batch_without_any_truth_teaches_nothing_and_hurts_nothing() -> None:
         _, reporter = go(Blind(), training=training)
         assert torch.equal(reporter.state["model"]["slope"], torch.tensor([0.1]))
         assert reporter.records[0].metrics["train/skipped_steps"] == 0
-
-
-def test_hooks_come_in_order_and_see_complete_records() -> None:
-    watcher = Watcher()
-    result, reporter = go(callbacks=[watcher], training={"num_epochs": 2}, validation={"frequency": 2})
-    names = [name for name, _ in watcher.seen]
-    assert names == ["start", *["step"] * 4, "epoch", *["step"] * 4, "validation", "epoch", "end"]
-    info = watcher.seen[0][1]
-    assert (info.num_epochs, info.steps_per_epoch, info.batch_size, info.effective_batch) == (2, 4, 4, 4)
-    assert (info.device, info.precision, info.parameters) == ("cpu", "fp32", 3)
-    assert [record for name, record in watcher.seen if name == "epoch"] == reporter.records
-    assert watcher.seen[-1] == ("end", result)
-
-
-def test_secrets_do_not_reach_those_who_watch() -> None:
-    watcher = Watcher()
-    go(callbacks=[watcher], tracking={"mlflow_uri": "https://me:hunter2@example.org"})
-    assert "hunter2" not in str(watcher.seen[0][1].config)
-
-
-def test_who_watches_cannot_stop_training(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(BaseCallback):
-        def on_step(self, record: Record) -> None:
-            raise RuntimeError("server is down")
-
-        on_epoch = on_validation = on_step
-
-    watcher = Watcher()
-    with caplog.at_level(logging.WARNING, "cabruca"):
-        result, reporter = go(callbacks=[Broken(), watcher])
-    assert result.state == "finished"
-    assert len(watcher.seen) == len(reporter.steps) + 2 * len(reporter.records) + 2
-    assert [r.getMessage() for r in caplog.records] == [
-        "Broken failed and training goes on without what it shows (RuntimeError: server is down)"
-    ]
-
-
-@pytest.mark.parametrize("error", [ValueError("broken picture"), KeyboardInterrupt()])
-def test_an_error_reaches_reporter_and_watchers_and_the_caller(error: BaseException) -> None:
-    class Failing(LineTask):
-        def validate(self, *_: Any, **__: Any) -> Any:
-            raise error
-
-    watcher, reporter = Watcher(), MemoryReporter()
-    with pytest.raises(type(error)):
-        go(Failing(), reporter, [watcher])
-    assert reporter.finished == [(None, error)]
-    assert watcher.seen[-1] == ("end", error)
 
 
 def test_loaders_are_closed_however_the_epoch_ends() -> None:
