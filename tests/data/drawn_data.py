@@ -89,4 +89,6 @@ class DataSet:
         paths = {"train_dir": str(self.folder), "val_dir": str(self.folder)}
         files = {"train_annotations": str(file), "val_annotations": str(file)}
         measured = {"mean": (0.0,) * len(bands), "std": (1.0,) * len(bands)} if data.pop("plain", True) else {}
-        return Config(model=model, data=DataConfig(**{**paths, **files, **measured, "bands": bands, **data}))
+        return Config(
+            model=model, data=DataConfig(**{**paths, **files, **measured, "bands": bands, "overlap": 8, **data})
+        )
