@@ -9,9 +9,11 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -128,7 +130,7 @@ def _unpack(packed: _Packed | CabrucaError) -> Batch:
 
 
 def _deaf(leaving: Tensor, _: int) -> None:
-    """Signals are for the training process; but when that one is leaving, SIGTERM ends this one."""
+    """Signals are for the training process; but once it lets its loader go, SIGTERM ends this one."""
 
     def on_terminate(*_: object) -> None:
         if bool(leaving):
@@ -136,16 +138,6 @@ def _deaf(leaving: Tensor, _: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, on_terminate)
-
-
-@cache
-def _leaving() -> Tensor:
-    """A flag in shared memory that is set when this process exits: Python then ends loader processes by SIGTERM and
-    waits for them."""
-    flag = torch.zeros((), dtype=torch.uint8)
-    flag.share_memory_()  # type: ignore[no-untyped-call]
-    atexit.register(flag.fill_, 1)
-    return flag
 
 
 class _Loader(Protocol):
@@ -168,16 +160,21 @@ def _batches(
 
 
 def _make_loader(windows: TrainWindows | EvaluationWindows, order: _Order, loaders: int, pin_memory: bool) -> _Loader:
-    return cast(
-        _Loader,
-        DataLoader(
-            _Windows(windows),
-            batch_sampler=cast(Any, order),
-            num_workers=loaders,
-            collate_fn=_pack,
-            pin_memory=pin_memory,
-            worker_init_fn=partial(_deaf, _leaving()) if loaders else None,
-            persistent_workers=loaders > 0,
-            generator=torch.Generator(),  # its own: the global one must not be touched
-        ),
+    # The loader reads a shallow copy, which knows no loaders: in a circle, Python would close the queues to the
+    # processes before it tells these to end, and then wait 10 seconds for them.
+    leaving = torch.zeros((), dtype=torch.uint8)
+    leaving.share_memory_()  # type: ignore[no-untyped-call]
+    loader: DataLoader[Any] = DataLoader(
+        _Windows(copy(windows)),
+        batch_sampler=cast(Any, order),
+        num_workers=loaders,
+        collate_fn=_pack,
+        pin_memory=pin_memory,
+        worker_init_fn=partial(_deaf, leaving) if loaders else None,
+        persistent_workers=loaders > 0,
+        generator=torch.Generator(),  # its own: the global one must not be touched
     )
+    # Where they still run when the loader goes, or at exit, Python sends SIGTERM and waits for them.
+    weakref.finalize(loader, leaving.fill_, 1)
+    atexit.register(leaving.fill_, 1)
+    return cast(_Loader, loader)
