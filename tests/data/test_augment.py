@@ -152,6 +152,17 @@ def test_tiles_show_real_pixels_to_their_corners(key: int, crop: bool) -> None:
     assert (back <= np.array([x + w, y + h]) + 1e-6).all()
 
 
+def test_a_turned_window_keeps_the_middle_of_the_place_that_was_drawn() -> None:
+    ones = np.ones((2, 2), dtype=np.float32)
+    straight = AugmentationConfig(random_rotate=0.0)
+    turned = AugmentationConfig(random_rotate=1.0, rotate_degrees=30.0)
+    for i in range(40):
+        one, other = (draw_geometry(draw_key(i), c, (900, 900), 128, ones) for c in (straight, turned))
+        middles = [(x + w / 2, y + h / 2) for x, y, w, h in (one.window, other.window)]
+        assert middles[0] == middles[1]
+        assert one.zoom == other.zoom
+
+
 def test_probabilities_and_ranges_are_kept() -> None:
     config = AugmentationConfig(random_flip=0.5, random_rotate=0.3, random_scale=0.3)
     ones = np.ones((2, 2), dtype=np.float32)

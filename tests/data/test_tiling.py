@@ -51,6 +51,7 @@ def test_an_epoch_takes_each_picture_by_its_share() -> None:
     np.testing.assert_array_equal(many, [400, 100, 200])
     few = [picture_of(0, 1, shares, v) for v in (0.0, 0.56, 0.6, 0.99, 1.0)]
     assert few == [0, 0, 1, 2, 2]
+    assert [picture_of(i, 7, shares, 0.0) for i in (3, 4, 5)] == [0, 1, 2]  # a share ends before the next begins
 
 
 @settings(max_examples=100, deadline=None)
