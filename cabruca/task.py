@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from cabruca.config.schema import Config
 from cabruca.data.dataset import EvaluationWindows, TrainWindows, input_spec
 from cabruca.data.loaders import evaluation_batches, train_batches
+from cabruca.metrics.counts import count_metrics
+from cabruca.metrics.detection import SUMMARIES
 from cabruca.metrics.evaluator import Evaluator
+from cabruca.metrics.segmentation import semantic_metrics
 from cabruca.model.build import build_model
 from cabruca.model.segmenter import Segmenter, Terms, parameter_part
 from cabruca.pictures import draw_comparison
@@ -53,6 +56,18 @@ class CabrucaTask:
             data = self.config.data
             self._validation = evaluation_windows(self.config, self.spec, data.val_dir, data.val_annotations)
         return self._validation
+
+    def prepare(self) -> None:
+        """Open training and validation data: what is wrong with either is found before the first step.
+
+        Raises:
+            DataError: a file, a category, a size, a band or a ground sampling distance.
+        """
+        _ = (self.train_windows, self.validation_windows)
+
+    def metric_names(self) -> frozenset[str]:
+        """All that a validation can measure; which of it, the data decides."""
+        return metric_names(self.config, self.spec)
 
     def build_model(self) -> nn.Module:
         return build_model(self.config, self.spec)
@@ -98,6 +113,19 @@ class CabrucaTask:
 
     def state(self) -> State:
         return {"input": self.spec.to_dict()}
+
+
+def metric_names(config: Config, spec: InputSpec) -> frozenset[str]:
+    """Names that `evaluate_windows` may give, with every class as if the truth had it."""
+    classes = spec.instance_classes
+    losses = {"total_loss", *(f"loss_{head}" for head in config.model.heads)}
+    if "instance" in config.model.heads:
+        losses |= {f"loss_instance/{part}" for part in ("rpn", "box", "mask")}
+    plain = [*SUMMARIES, *(f"{kind}_{summary}" for kind in ("bbox", "segm") for summary in SUMMARIES)]
+    by_class = {f"{name}/{own}" for name in plain[len(SUMMARIES) :] for own in classes}
+    cover = semantic_metrics(None, spec.semantic_classes, canopy=classes)
+    counts = count_metrics([], classes, score_threshold=config.validation.score_threshold)
+    return frozenset({*losses, *plain, *by_class, *cover, *counts})
 
 
 def pin_memory(config: Config, runtime: Runtime) -> bool:

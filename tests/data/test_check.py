@@ -138,3 +138,20 @@ def test_the_same_place_of_a_mosaic_is_an_error(pair: Pair) -> None:
     assert "shares 50% of its ground" in error
     pair.content["val"]["images"][0].update(mosaic_x=96)
     assert full_check(pair.config()).ok
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_what_headers_show_is_found_in_every_picture_of_both_sets(pair: Pair, name: str) -> None:
+    """Bands and ground sampling distance, in the last picture as well as in the first."""
+    with pytest.raises(DataError, match=rf"image 1: data\.target_gsd_m is 0\.2 .*'1\.png' is unknown; give images"):
+        quick_check(pair.config(target_gsd_m=0.2))
+    for part in ("train", "val"):
+        for image in pair.content[part]["images"]:
+            image["gsd_m"] = 0.1
+    quick_check(pair.config(target_gsd_m=0.2))
+    del pair.content[name]["images"][1]["gsd_m"]
+    with pytest.raises(DataError, match=rf"{name}: image 2: data\.target_gsd_m"):
+        quick_check(pair.config(target_gsd_m=0.2))
+    write_raster(pair.folder / name / "2.png", np.ones((1, 96, 96), dtype=np.uint8))
+    with pytest.raises(DataError, match=rf"{name}: image 2: '2\.png' has 1 band"):
+        quick_check(pair.config())
