@@ -14,7 +14,7 @@ from cabruca.config.schema import Config
 from cabruca.data import raster
 from cabruca.data.check_overlap import same_ground, same_pictures
 from cabruca.data.classes import Meaning, class_meanings
-from cabruca.data.coco import Coco, Image, read_coco
+from cabruca.data.coco import Annotation, Coco, Image, read_coco
 from cabruca.errors import DataError
 from cabruca.structures import IGNORE
 
@@ -85,6 +85,7 @@ def quick_check(config: Config) -> list[Finding]:
         DataError: the first thing that is wrong.
     """
     findings: list[Finding] = []
+    sets: list[_Set] = []
     for name in ("train", "val"):
         part = _load(config, name)
         findings += [Finding("fact", text) for text in _facts(part)]
@@ -92,6 +93,9 @@ def quick_check(config: Config) -> list[Finding]:
             wrong = next(_picture_errors(part, image, config), None)
             if wrong is not None:
                 raise DataError(wrong)
+        sets.append(part)
+    for wrong in _scale_errors(sets, config, QUICK_PICTURES):
+        raise DataError(wrong)
     return findings
 
 
@@ -116,6 +120,7 @@ def full_check(config: Config) -> Report:
         train, val = sets
         places = (train.folder, train.coco.images, val.folder, val.coco.images)
         findings += [Finding("error", text) for text in (*same_pictures(*places), *same_ground(*places))]
+        findings += [Finding("error", text) for text in _scale_errors(sets, config, None)]
     return Report(tuple(findings))
 
 
@@ -159,8 +164,8 @@ def _picture_errors(part: _Set, image: Image, config: Config) -> Iterator[str]:
             )
         elif config.data.target_gsd_m is not None and image.gsd_m is None and found.gsd_m is None:
             yield (
-                f"{where}: data.target_gsd_m is {config.data.target_gsd_m} and the ground sampling distance of '{name}' "
-                "is unknown; give images[].gsd_m in the annotation file, or leave target_gsd_m out"
+                f"{where}: data.target_gsd_m is {config.data.target_gsd_m} and the ground sampling distance of "
+                f"'{name}' is unknown; give images[].gsd_m in the annotation file, or leave target_gsd_m out"
             )
 
 
@@ -195,8 +200,7 @@ def _crowns_by_class(part: _Set) -> Counter[str]:
     names: Counter[str] = Counter()
     for image in part.coco.images:
         for a in image.annotations:
-            meaning = part.meanings[a.category_id]
-            if meaning is not None and meaning.label > 0 and not a.crowd:
+            if _is_crown(part, a):
                 names[part.coco.categories[a.category_id]] += 1
     return names
 
@@ -216,6 +220,59 @@ def _warnings(part: _Set, config: Config) -> Iterator[str]:
     if empty:
         yield f"{part.name}: {len(empty)} picture(s) without any annotation ({empty[0]}); they teach 'no crown here'"
     yield from _crowded(part, config)
+    yield from _larger_than_overlap(part, config)
+
+
+def _larger_than_overlap(part: _Set, config: Config) -> Iterator[str]:
+    """Crowns that no window of a validation grid is sure to show whole: found ones may then be counted wrongly."""
+    if part.name != "val":
+        return
+    overlap, wide = config.data.overlap, []
+    for image in part.coco.images:
+        zoom = _grid_zoom(part, image, config)
+        if max(image.height, image.width) * zoom <= config.validation.max_side_px:
+            continue
+        boxes = [a.box_xyxy_px for a in image.annotations if _is_crown(part, a)]
+        wide += [side for b in boxes if (side := max(b[2] - b[0], b[3] - b[1]) * zoom) > overlap]
+    if wide:
+        yield (
+            f"{part.name}: {len(wide)} crown(s) of pictures validated in a grid are larger than data.overlap: {overlap} "
+            f"(largest {max(wide):.0f} px); counts of found crowns suffer, set data.overlap or validation.max_side_px "
+            f"higher"
+        )
+
+
+def _grid_zoom(part: _Set, image: Image, config: Config) -> float:
+    """Grid pixels per picture pixel: other than 1 with `data.target_gsd_m`."""
+    target = config.data.target_gsd_m
+    if target is None:
+        return 1.0
+    try:
+        native = image.gsd_m or raster.info(raster.resolve(part.folder, image.file_name, "file_name")).gsd_m
+    except DataError:
+        return 1.0  # named already
+    return native / target if native is not None else 1.0
+
+
+def _is_crown(part: _Set, annotation: Annotation) -> bool:
+    meaning = part.meanings[annotation.category_id]
+    return meaning is not None and meaning.label > 0 and not annotation.crowd
+
+
+def _scale_errors(sets: list[_Set], config: Config, first: int | None) -> Iterator[str]:
+    """Pixel types that would be divided by different numbers, in the `first` pictures of each set."""
+    if config.data.scale is not None:
+        return
+    found: dict[float, str] = {}
+    for part in sets:
+        for image in part.coco.images[:first]:
+            try:
+                dtype = raster.info(raster.resolve(part.folder, image.file_name, "file_name")).dtype
+            except DataError:
+                continue  # named already
+            found.setdefault(raster.default_scale(dtype), f"{part.name} picture '{image.file_name}' has {dtype}")
+    if len(found) > 1:
+        yield f"{' and '.join(found.values())} pixels; convert one of them, or set data.scale to one divisor for both"
 
 
 def _leaves(box: tuple[float, float, float, float], image: Image, slack_px: float = 0.5) -> bool:
@@ -229,8 +286,7 @@ def _crowded(part: _Set, config: Config) -> Iterator[str]:
     for image in part.coco.images:
         cells: Counter[tuple[int, int]] = Counter()
         for a in image.annotations:
-            meaning = part.meanings[a.category_id]
-            if meaning is not None and meaning.label > 0 and not a.crowd:
+            if _is_crown(part, a):
                 x0, y0, x1, y1 = a.box_xyxy_px
                 cells[int((x0 + x1) / 2 // side), int((y0 + y1) / 2 // side)] += 1
         if cells and max(cells.values()) > most:

@@ -143,7 +143,7 @@ def test_the_same_place_of_a_mosaic_is_an_error(pair: Pair) -> None:
 @pytest.mark.parametrize("name", ["train", "val"])
 def test_what_headers_show_is_found_in_every_picture_of_both_sets(pair: Pair, name: str) -> None:
     """Bands and ground sampling distance, in the last picture as well as in the first."""
-    with pytest.raises(DataError, match=rf"image 1: data\.target_gsd_m is 0\.2 .*'1\.png' is unknown; give images"):
+    with pytest.raises(DataError, match=r"image 1: data\.target_gsd_m is 0\.2 .*'1\.png' is unknown; give images"):
         quick_check(pair.config(target_gsd_m=0.2))
     for part in ("train", "val"):
         for image in pair.content[part]["images"]:
