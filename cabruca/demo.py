@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import sysconfig
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cabruca.commands import command
 from cabruca.config.load import load_config
 from cabruca.config.schema import Config
 from cabruca.data.synthetic import PlotFiles, draw_plot
@@ -43,20 +43,22 @@ def run_demo(output_dir: Path, seed: int = 0, quiet: bool = False) -> int:
     say(f"1/3  drawing a practice plot of cabruca into {output_dir / 'plot'}")
     plot = draw_plot(output_dir / "plot", size_px=PLOT_PX, gsd_m=PLOT_GSD_M, seed=seed)
     config = demo_config(plot, output_dir, seed)
-    say(f"2/3  training the light network on it ({EPOCHS} epochs; the held-out strip is not looked at)")
+    say(f"2/3  training the light network on three quarters of it, {EPOCHS} epochs")
     result = run_training(config, quiet=quiet)
     if result.state != "finished":
         return result.exit_code or 1
     run_dir = newest_run(output_dir)
-    best = run_dir / "checkpoints" / "checkpoint_best.pth"
-    say("3/3  evaluating on the held-out strip")
+    # the last checkpoint, not the best: the strip must not choose the network that it then judges
+    last = run_dir / "checkpoints" / "checkpoint_latest.pth"
+    say("3/3  evaluating on the quarter that was held out")
     metrics = evaluate(
-        best, plot.images_dir, plot.val_annotations, num_pictures=4, pictures_dir=output_dir / "pictures"
+        last, plot.images_dir, plot.val_annotations, num_pictures=4, pictures_dir=output_dir / "pictures"
     )
     summary = summarise(result, metrics, time.monotonic() - began)
     write_atomic(output_dir / "summary.json", to_json(summary) + "\n")
     short = under_floors(summary)
-    say(closing(summary, output_dir, run_dir, plot, best))
+    print(numbers(summary), flush=True)
+    say(closing(output_dir, run_dir, plot, last))
     for line in short:
         print(f"cabruca demo: {line}", file=sys.stderr)
     return 1 if short else 0
@@ -116,21 +118,23 @@ def under_floors(summary: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def closing(summary: Mapping[str, Any], output_dir: Path, run_dir: Path, plot: PlotFiles, best: Path) -> str:
-    """Where everything is, and what to do next."""
-    held_out = f"--images {shlex.quote(str(plot.images_dir))} --annotations {shlex.quote(str(plot.val_annotations))}"
-    numbers = "   ".join(
-        f"{k} {v:.3f}" if isinstance(v, float) and k in FLOORS else f"{k} {v}" for k, v in summary.items()
-    )
-    return f"""
-{numbers}
+def numbers(summary: Mapping[str, Any]) -> str:
+    """The summary in a line."""
+    return "   ".join(f"{k} {v:.3f}" if k in FLOORS and v is not None else f"{k} {v}" for k, v in summary.items())
 
+
+def closing(output_dir: Path, run_dir: Path, plot: PlotFiles, checkpoint: Path) -> str:
+    """Where everything is, and what to do next."""
+    held_out = ["--images", str(plot.images_dir), "--annotations", str(plot.val_annotations)]
+    evaluation = command("evaluate", "--checkpoint", str(checkpoint), *held_out)
+    longer = ["--config", str(run_dir / "config.yaml"), "--experiment-name", "longer", "--epochs", "30"]
+    return f"""
   plot       {plot.train_image.parent}/  (GeoTIFF, EPSG:31984; open it and {plot.crowns_geojson.name} in QGIS)
   pictures   {output_dir / "pictures"}/  (truth beside prediction)
   run        {run_dir}/  (checkpoints, metrics, TensorBoard)
   summary    {output_dir / "summary.json"}
 
 next:
-  cabruca evaluate --checkpoint {shlex.quote(str(best))} {held_out}
-  cabruca train --config {shlex.quote(str(run_dir / "config.yaml"))} --experiment-name longer --epochs 30
-  tensorboard --logdir {shlex.quote(str(run_dir / "tensorboard"))}"""
+  {evaluation}
+  {command("train", *longer)}
+  {command("--logdir", run_dir / "tensorboard", program="tensorboard")}"""

@@ -24,9 +24,9 @@ def evaluate(checkpoint: str, images: str, annotations: str, json_path: str | No
     from cabruca.evaluation import evaluate as measure
 
     numbers = measure(checkpoint, images, annotations, category_map=category_map)
+    click.echo(table(numbers))  # first: a disk that is full by now must not cost the minutes of work
     if out is not None:
         out.write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    click.echo(table(numbers))
     return 0
 
 
@@ -42,6 +42,7 @@ def _writable(path: Path) -> Path:
         raise click.UsageError(f"--json {path} is a folder; give the name of a file in it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a", encoding="utf-8").close()
     except OSError as error:
         raise click.UsageError(f"--json {path} cannot be written ({error.strerror}); choose another place") from None
     return path
