@@ -88,15 +88,6 @@ def test_a_failed_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (result.epochs, _status(tmp_path / "a")["state"]) == (3, "finished")
 
 
-def test_a_task_that_cannot_be_made_leaves_a_failed_run(tmp_path: Path) -> None:
-    def broken(config: Config) -> LineTask:
-        raise ConfigError("no such thing")
-
-    with pytest.raises(ConfigError):
-        run_training(line_config(tmp_path, experiment_name="a"), task_factory=broken, quiet=True)
-    assert _status(tmp_path / "a")["message"] == "ConfigError: no such thing"
-
-
 def test_a_device_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
@@ -154,7 +145,7 @@ def test_sigterm_to_a_real_process_exits_143_and_resumes_exactly(tmp_path: Path)
     finally:
         process.kill()
     assert process.returncode == 143
-    assert "go on with: cabruca train --config" in said
+    assert "cabruca train --config" in said.split("go on with: ")[1]
     assert "Traceback" not in said
     assert _status(run)["state"] == "interrupted"
     assert 0 < _latest(run)["step"] < 24
