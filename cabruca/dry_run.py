@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
-
-from torch import nn
 
 from cabruca.config.schema import Config
 from cabruca.runtime import Runtime
@@ -15,53 +13,38 @@ from cabruca.tracking.files import to_json
 from cabruca.train.batching import BatchPlan
 from cabruca.train.loop import train
 from cabruca.train.protocols import (
-    Autocast,
     BaseCallback,
-    Losses,
     Record,
     RunInfo,
     Save,
     State,
     StopTraining,
     Task,
+    TaskAround,
     TrainResult,
-    Validation,
 )
 
 
-class OneStep:
+class OneStep(TaskAround):
     """A `Task` whose epoch is one optimizer step (`samples` pictures) of another task's."""
 
     def __init__(self, task: Task, samples: int) -> None:
-        self._task = task
+        super().__init__(task)
         self._samples = samples
-
-    def build_model(self) -> nn.Module:
-        return self._task.build_model()
-
-    def parameter_part(self, name: str) -> str:
-        return self._task.parameter_part(name)
 
     def num_train_samples(self, epoch: int) -> int:
         return min(self._samples, self._task.num_train_samples(epoch))
 
-    def train_batches(self, epoch: int, index_batches: Sequence[Sequence[int]], runtime: Runtime) -> Iterable[Any]:
-        return self._task.train_batches(epoch, index_batches, runtime)
-
-    def losses(self, model: nn.Module, batch: Any) -> Losses:
-        return self._task.losses(model, batch)
-
-    def validate(self, model: nn.Module, runtime: Runtime, autocast: Autocast, *, epoch: int) -> Validation:
-        return self._task.validate(model, runtime, autocast, epoch=epoch)
-
-    def state(self) -> State:
-        return self._task.state()
-
 
 class Stopwatch(BaseCallback):
-    """Reporter and callback of a dry run: keeps nothing, takes times, stops after the first epoch."""
+    """Reporter and callback of a dry run: keeps nothing, takes times, stops after the first epoch.
 
-    def __init__(self) -> None:
+    Args:
+        state: a checkpoint's, of which the weights are tried; None: fresh ones.
+    """
+
+    def __init__(self, state: State | None = None) -> None:
+        self._weights = None if state is None else {"model": state["model"]}
         self.info: RunInfo | None = None
         self.record: Record | None = None
         self._marks: dict[str, float] = {}
@@ -71,7 +54,7 @@ class Stopwatch(BaseCallback):
         self._marks["start"] = time.perf_counter()
 
     def resume(self) -> State | None:
-        return None
+        return self._weights
 
     def heartbeat(self, record: Record) -> Literal["go", "save", "stop"]:
         self._marks["step"] = time.perf_counter()
@@ -93,17 +76,26 @@ class Stopwatch(BaseCallback):
         return self._marks.get(end, float("nan")) - self._marks.get(begin, float("nan"))
 
 
-def dry_run(config: Config, task: Task, runtime: Runtime, findings: Sequence[str], *, json: bool) -> TrainResult:
+def dry_run(
+    config: Config,
+    task: Task,
+    runtime: Runtime,
+    findings: Sequence[str],
+    *,
+    json: bool,
+    state: State | None = None,
+) -> TrainResult:
     """Look, take one step and one validation, and print the arithmetic, the time and the memory.
 
     Args:
+        state: of the checkpoint that the run would go on from; its weights are tried.
         findings: of the data check, one line each.
         json: one object on stdout instead of lines.
     """
     training = config.training
     samples = task.num_train_samples(0)
     plan = BatchPlan(samples, config.data.batch_size, training.gradient_accumulation_steps, runtime.world_size)
-    watch = Stopwatch()
+    watch = Stopwatch(state)
     tried = config.model_copy(update={"validation": config.validation.model_copy(update={"frequency": 1})})
     result = train(tried, OneStep(task, plan.effective_batch), runtime=runtime, reporter=watch, callbacks=[watch])
     facts = _facts(config, plan, watch)

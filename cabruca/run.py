@@ -1,14 +1,19 @@
-"""A local run from end to end: plan it, check its data, claim its folder, train, and leave it in order."""
+"""A local run from end to end: plan it, check its data, make it ready, claim its folder, train, leave it in order.
+
+Whatever a person can have got wrong is found before the folder is claimed, so that the corrected command, with the same
+name, just works.
+"""
 
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from cabruca.commands import command
 from cabruca.config.load import notices, redact, to_yaml
 from cabruca.config.schema import Config
 from cabruca.dry_run import dry_run as try_one_step
@@ -16,15 +21,16 @@ from cabruca.errors import ConfigError
 from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
 from cabruca.tracking.environment import describe_environment
 from cabruca.tracking.files import to_json, write_atomic
-from cabruca.tracking.log import NOTICE
+from cabruca.tracking.log import EarlyLog
 from cabruca.tracking.progress import progress_of
 from cabruca.tracking.reporter import LocalReporter
-from cabruca.tracking.resume import RunPlan, mark_finished, plan_run
+from cabruca.tracking.resume import RunPlan, mark_finished, plan_run, with_statistics
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.trackers import trackers_of
-from cabruca.tracking.weights import WithWeights, read_weights
+from cabruca.tracking.weights import Source, WithWeights, read_source
 from cabruca.train.loop import train
-from cabruca.train.protocols import Callback, Task, TrainResult
+from cabruca.train.protocols import NOTICE, Callback, Task, TrainResult
+from cabruca.train.ready import make_ready
 
 _log = logging.getLogger("cabruca.run")
 
@@ -80,16 +86,28 @@ def run_training(
     if resume not in (None, "auto") and init_from is not None:
         raise ConfigError("--resume and --init-from both bring weights; give one of them")
     recipe = cabruca_recipe() if task_factory is None else Recipe(task_factory, lambda _: ())
-    plan = plan_run(config, resume, explicit)
-    if plan.finished is not None and plan.run_dir is not None:
-        mark_finished(plan.run_dir, plan.finished)
-        progress_of(plan.config, quiet=quiet, json=json).on_end(plan.finished, None)
-        return plan.finished
-    runtime = make_runtime(plan.config)
-    findings = recipe.check(plan.config)
-    if dry_run:
-        return try_one_step(plan.config, _task(plan, recipe, init_from), runtime, [str(f) for f in findings], json=json)
-    return _run(plan, recipe, runtime, init_from, findings, quiet=quiet, json=json, callbacks=callbacks)
+    with EarlyLog(quiet=quiet) as early:
+        plan = plan_run(config, resume, explicit)
+        if plan.finished is not None and plan.run_dir is not None:
+            mark_finished(plan.run_dir, plan.finished)
+            progress_of(plan.config, quiet=quiet, json=json).on_end(plan.finished, None)
+            return plan.finished
+        if not dry_run:
+            _refuse_taken(plan)
+        source = read_source(init_from) if init_from is not None and plan.state is None else None
+        if source is not None:
+            plan = replace(plan, config=with_statistics(plan.config, source.task))
+        runtime = make_runtime(plan.config)
+        findings = recipe.check(plan.config)
+        for line in (*plan.notes, *notices(config)):
+            _log.info("%s", line, extra=NOTICE)
+        task = make_ready(plan.config, _task(plan.config, recipe, source, init_from))
+        if dry_run:
+            found = [str(finding) for finding in findings]
+            return try_one_step(plan.config, task, runtime, found, json=json, state=plan.state)
+        _tell(findings)
+    session = _Session(quiet=quiet, json=json, callbacks=callbacks, said=early.records)
+    return _run(plan, task, runtime, session)
 
 
 def make_runtime(config: Config) -> Runtime:
@@ -104,27 +122,26 @@ def make_runtime(config: Config) -> Runtime:
     return Runtime.single(device, loaders=budget.loaders)
 
 
-def _run(
-    plan: RunPlan,
-    recipe: Recipe,
-    runtime: Runtime,
-    init_from: str | None,
-    findings: Sequence[Any],
-    *,
-    quiet: bool,
-    json: bool,
-    callbacks: Sequence[Callback],
-) -> TrainResult:
+@dataclass(frozen=True)
+class _Session:
+    """How a run speaks to people and programs. `said`: log records of before there was a folder."""
+
+    quiet: bool
+    json: bool
+    callbacks: Sequence[Callback]
+    said: Sequence[logging.LogRecord]
+
+
+def _run(plan: RunPlan, task: Task, runtime: Runtime, session: _Session) -> TrainResult:
     run_dir = _claim(plan)
     config = plan.config.model_copy(update={"experiment_name": run_dir.name})
-    reporter = LocalReporter(run_dir, config, plan.state, quiet=quiet)
+    reporter = LocalReporter(run_dir, config, plan.state, quiet=session.quiet, said=session.said)
     try:
         reporter.start()
+        _log.info("run folder: %s", run_dir.path, extra=NOTICE)
         _write_facts(run_dir, config, runtime)
-        _tell(run_dir, plan, config, findings)
-        task = _task(replace(plan, config=config), recipe, init_from)
-        progress = progress_of(config, quiet=quiet, json=json, best=_best(plan))
-        watchers = [progress, *trackers_of(run_dir, config), *callbacks]
+        progress = progress_of(config, quiet=session.quiet, json=session.json, best=_best(plan))
+        watchers = [progress, *trackers_of(run_dir, config), *session.callbacks]
         result = train(config, task, runtime=runtime, reporter=reporter, callbacks=watchers)
     except BaseException as error:
         reporter.finish(None, error)
@@ -138,13 +155,18 @@ def _run(
 
 def resume_command(run_dir: RunDir) -> str:
     """What a person types to go on with an interrupted run."""
-    config, latest = shlex.quote(str(run_dir.config_yaml)), shlex.quote(str(run_dir.latest))
-    return f"cabruca train --config {config} --resume {latest}"
+    return command("train", "--config", run_dir.config_yaml, "--resume", run_dir.latest)
 
 
 def _best(plan: RunPlan) -> tuple[float, int] | None:
     best = (plan.state or {}).get("best") or {}
     return (best["value"], best["epoch"]) if best.get("value") is not None else None
+
+
+def _refuse_taken(plan: RunPlan) -> None:
+    """Before data and network cost their time; `_claim` decides."""
+    if plan.run_dir is None and plan.config.experiment_name is not None:
+        RunDir(Path(plan.config.output_dir) / plan.config.experiment_name).refuse_taken()
 
 
 def _claim(plan: RunPlan) -> RunDir:
@@ -153,11 +175,9 @@ def _claim(plan: RunPlan) -> RunDir:
     return RunDir.create(plan.config.output_dir, plan.config.experiment_name)
 
 
-def _task(plan: RunPlan, recipe: Recipe, init_from: str | None) -> Task:
-    task = recipe.task(plan.config)
-    if init_from is not None and plan.state is None:
-        return WithWeights(task, read_weights(init_from), init_from)
-    return task
+def _task(config: Config, recipe: Recipe, source: Source | None, name: str | None) -> Task:
+    task = recipe.task(config)
+    return task if source is None else WithWeights(task, source.weights, str(name))
 
 
 def _write_facts(run_dir: RunDir, config: Config, runtime: Runtime) -> None:
@@ -165,10 +185,7 @@ def _write_facts(run_dir: RunDir, config: Config, runtime: Runtime) -> None:
     write_atomic(run_dir.environment, to_json(describe_environment(str(runtime.device)), indent=1) + "\n")
 
 
-def _tell(run_dir: RunDir, plan: RunPlan, config: Config, findings: Sequence[Any]) -> None:
-    _log.info("run folder: %s", run_dir.path, extra=NOTICE)
-    for line in (*plan.notes, *notices(config)):
-        _log.info("%s", line, extra=NOTICE)
+def _tell(findings: Sequence[Any]) -> None:
     for finding in findings:
         level = logging.WARNING if getattr(finding, "level", "") == "warning" else logging.INFO
         _log.log(level, "data: %s", finding)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cabruca.cli.options import read_assignments, set_option
+from cabruca.commands import command
 from cabruca.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,7 +22,12 @@ def data() -> None:
 
 
 @data.command()
-@click.option("--output-dir", required=True, metavar="DIR", help="Where pictures, masks and annotations are written.")
+@click.option(
+    *("--output-dir", "--out", "output_dir"),
+    required=True,
+    metavar="DIR",
+    help="Where pictures, masks and annotations are written.",
+)
 @click.option("--size-px", type=click.IntRange(min=128), default=1024, show_default=True, help="Side of the plot.")
 @click.option(
     "--gsd-m",
@@ -76,5 +81,5 @@ def train_command(files: PlotFiles) -> str:
         "data.train_annotations": files.train_annotations,
         "data.val_annotations": files.val_annotations,
     }
-    flags = " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in keys.items())
-    return f"cabruca train --config configs/training_config_light.yaml {flags}"
+    sets = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
+    return command("train", "--config", "configs/training_config_light.yaml", *sets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LATER = {
-    "model.pretrained_checkpoint": "the transfer-learning release",
+    "model.pretrained_checkpoint": "the transfer-learning release (until then: cabruca train --init-from)",
     "data.test_dir": "the reporting release (until then: cabruca evaluate --images)",
     "data.test_annotations": "the reporting release (until then: cabruca evaluate --annotations)",
     "training.profile": "the profiling release",

@@ -109,13 +109,18 @@ def to_yaml(values: Config | Mapping[str, Any]) -> str:
 
 
 def notices(source: Config | Mapping[str, Any]) -> list[str]:
-    """One line for each accepted key that asks for something this release does not do."""
+    """One line for each accepted key that was given and that this release does nothing with.
+
+    A key that is given counts at our default too, except in a configuration that gives every key there is: that is a
+    resolved one (a run's config.yaml, a checkpoint's), and nobody asked for its defaults.
+    """
     config = source if isinstance(source, Config) else config_from_dict(source)
-    now, default = flat(config), dict(leaves())
+    now, default, given = flat(config), dict(leaves()), explicit_keys(config)
+    resolved = given.keys() >= default.keys()
     lines = [
         f"{key}: {json.dumps(redact(plain(now[key])))} is accepted and does nothing yet; it comes with {release}"
         for key, release in LATER.items()
-        if now[key] != default[key]
+        if now[key] != default[key] or (key in given and not resolved)
     ]
     if config.model.sam_checkpoint is not None:
         lines.append("model.sam_checkpoint is accepted and never read: cabruca has no SAM branch")

@@ -100,8 +100,11 @@ def _rule(item: Mapping[str, Any]) -> tuple[str, str]:
         return known[0] if alone else f"one of {', '.join(known)}", hint
     if kind == "string_pattern_mismatch":
         return "a folder name", "use letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit"
-    if kind in ("too_short", "too_long"):
-        wanted = context.get("min_length", context.get("max_length"))
+    if kind == "too_short":
+        wanted, given = context["min_length"], context["actual_length"]
+        return f"a list of {wanted} or more values", f"give at least {wanted}, not {given}"
+    if kind == "too_long":
+        wanted = context["max_length"]
         return f"a list of {wanted} values", f"give {wanted} values, not {context['actual_length']}"
     return _KINDS.get(kind.split("_", maxsplit=1)[0], (str(item["msg"]), ""))
 

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from cabruca.config.later import LATER as LATER  # noqa: PLC0414 (offered here too)
+from cabruca.config.rules import check_sections
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
@@ -29,6 +30,7 @@ Head = Literal["instance", "semantic", "crown", "density"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A probability or a proportion, 0..1."""
 
+AnchorSizes = Annotated[tuple[PositiveFloat, ...], Field(min_length=4)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 INSTANCE_NAMES = ("cacao_tree", "shade_tree")
@@ -53,8 +55,8 @@ class ModelConfig(Section):
     fpn_channels: PositiveInt = 256  # a multiple of 32
     box_head_channels: PositiveInt = 1024  # width of the two layers behind RoI pooling
     mask_head_layers: PositiveInt = 4  # 3x3 convolutions before the mask's upsampling
-    anchor_sizes_px: tuple[PositiveFloat, ...] = (16.0, 32.0, 64.0, 128.0, 256.0)  # one a level, fine to coarse
-    anchor_ratios: tuple[PositiveFloat, ...] = (0.5, 1.0, 2.0)  # height over width
+    anchor_sizes_px: AnchorSizes = (16.0, 32.0, 64.0, 128.0, 256.0)  # one a pyramid level, fine to coarse
+    anchor_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)  # height over width
     proposals: PositiveInt = 1000  # kept a picture after RPN's NMS
     rois_per_picture: PositiveInt = 256  # sampled for the box head in training
     masks_per_picture: PositiveInt = 64  # positives sampled for the mask head in training
@@ -84,6 +86,8 @@ class ModelConfig(Section):
                 raise ValueError(f"{kind}_class_names has {len(names)} names, {told}{background} asks for {count}")
         if not self.heads:
             raise ValueError("heads is empty; name at least one of instance, semantic, crown, density")
+        if len(set(self.heads)) < len(self.heads):
+            raise ValueError(f"heads names one twice: {', '.join(self.heads)}; name each once")
         if self.fpn_channels % 32:
             near = max(32, round(self.fpn_channels / 32) * 32)
             raise ValueError(
@@ -107,6 +111,13 @@ class AugmentationConfig(Section):
     brightness_contrast_limit: Share = 0.2  # largest relative change
     random_crop: bool = False  # true: part of the windows is cut smaller and enlarged to tile_size
 
+    @model_validator(mode="after")
+    def _check(self) -> AugmentationConfig:
+        low, high = self.scale_range
+        if low > high:
+            raise ValueError(f"scale_range begins with {low} and ends with {high}; write [{high}, {low}]")
+        return self
+
 
 class DataConfig(Section):
     train_dir: str = "data/train"  # images folder; file_name of a COCO file is relative to it
@@ -121,7 +132,7 @@ class DataConfig(Section):
     tile_size: Annotated[int, Field(ge=64, multiple_of=32)] = 512  # side of a training window, px
     overlap: NonNegativeInt = 64  # px, of validation and prediction grids
     category_map: dict[str, str] = Field(default_factory=dict)  # dataset category -> class name, or ignore
-    bands: tuple[PositiveInt, ...] = (1, 2, 3)  # 1-based raster bands, in network order
+    bands: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 3)  # 1-based raster bands, in network order
     scale: PositiveFloat | None = None  # pixel values are divided by it; None: 255 for uint8, 65535 for uint16, 1 else
     mean: tuple[float, ...] | None = None  # per band after scaling; None: measured on training windows
     std: tuple[PositiveFloat, ...] | None = None  # per band after scaling; None: measured
@@ -279,9 +290,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Config:
-        weights, count = self.loss.semantic_class_weights, self.model.num_semantic_classes
-        if weights is not None and len(weights) != count:
-            raise ValueError(f"loss.semantic_class_weights has {len(weights)} values for {count} classes; give {count}")
+        check_sections(self)
         return self
 
     def to_dict(self) -> dict[str, Any]:

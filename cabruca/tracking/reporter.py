@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,7 @@ class LocalReporter:
         resume_state: what `resume()` hands to the loop: a checkpoint's state, the weights and number of a new
             stage alone, or None for a fresh start.
         quiet: warnings alone reach the terminal.
+        said: log records of before there was a folder, for train.log.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class LocalReporter:
         resume_state: State | None = None,
         *,
         quiet: bool = False,
+        said: Sequence[logging.LogRecord] = (),
     ) -> None:
         self.run_dir = run_dir
         self.config = config
         self._state = resume_state
         self._history = History(run_dir.metrics, run_dir.history)
         self._status = StatusFile(run_dir.status)
-        self._log = RunLog(run_dir.log, quiet=quiet)
+        self._log = RunLog(run_dir.log, quiet=quiet, said=said)
         self._signals = SignalWatch(on_second=self._leave_at_once)
         self._started = False
         self._finished = False

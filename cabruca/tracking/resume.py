@@ -6,10 +6,11 @@
 absent                      any, or none                             a new folder; one that holds a run is refused
 auto                        needed                                   newest intact checkpoint of that run, or fresh
 a checkpoint                none, or that run's own                  goes on in the run's folder
-a checkpoint                another                                  new stage: weights in, all else fresh
+a checkpoint                another, or its own in a place given by  new stage: weights in, all else fresh
+                            `--output-dir` that is not the run's
 ==========================  =======================================  ============================================
 
-Configuration of a resumed run: checkpoint < file < flags.
+Configuration of a resumed run: checkpoint < file < flags. Mean and deviation of the input come with the weights.
 """
 
 from __future__ import annotations
@@ -80,13 +81,27 @@ def plan_run(config: Config, resume: str | None, explicit: Mapping[str, Any] | N
     state = checkpoint.read(path)
     owner = RunDir.of_checkpoint(path)
     name = config.experiment_name
-    if owner is not None and name in (None, owner.name):
+    elsewhere = _elsewhere(owner, explicit or {})
+    if owner is not None and elsewhere and name is None:
+        raise RunError(
+            f"--output-dir {elsewhere} is not where run {owner.path} lies; leave it out to go on there, or give "
+            "--experiment-name to open a new stage"
+        )
+    if owner is not None and not elsewhere and name in (None, owner.name):
         return _plan_same(owner, path, state, config, explicit or {})
     if name is None:
         raise RunError(
             f"checkpoint {path} lies in no run folder (<run>/checkpoints/); give --experiment-name to open a new stage"
         )
     return _plan_stage(path, state, config, explicit or {})
+
+
+def _elsewhere(owner: RunDir | None, explicit: Mapping[str, Any]) -> str | None:
+    """The folder that a flag asks runs to be made in, where it is not the one that the run lies in."""
+    asked = explicit.get("output_dir")
+    if owner is None or asked is None or Path(asked).resolve() == owner.path.resolve().parent:
+        return None
+    return str(asked)
 
 
 def _plan_auto(config: Config, explicit: Mapping[str, Any]) -> RunPlan:
@@ -131,10 +146,30 @@ def _merged(path: Path, state: State, config: Config, explicit: Mapping[str, Any
     stored = state.get("config")
     if not isinstance(stored, Mapping) or not isinstance(state.get("model"), Mapping):
         raise CheckpointError(f"checkpoint {path} holds no configuration or no weights; use another of the run")
-    before = config_from_dict(stored)
-    merged = merge(stored, config, explicit)
+    task = state.get("task") or {}
+    before = with_statistics(config_from_dict(stored), task)
+    merged = with_statistics(merge(stored, config, explicit), task)
     _refuse_other_shape(path, before, merged)
     return merged, before
+
+
+def with_statistics(config: Config, task: Mapping[str, Any]) -> Config:
+    """`config` with the input's mean and deviation of the checkpoint that the weights are from.
+
+    What the weights have learnt to see must not shift because another data set was measured. Numbers that the
+    configuration gives stay; other bands, or another scale, are measured anew.
+
+    Args:
+        task: `state()` of the checkpoint's task; one without an `input` specification changes nothing.
+    """
+    spec, data = task.get("input"), config.data
+    if not isinstance(spec, Mapping) or list(spec.get("bands", ())) != list(data.bands):
+        return config
+    if data.scale not in (None, spec.get("scale")):
+        return config
+    given = {name: getattr(data, name) or spec.get(name) for name in ("mean", "std")}
+    known = {name: tuple(float(v) for v in values) for name, values in given.items() if values}
+    return config.model_copy(update={"data": data.model_copy(update=known)})
 
 
 def _refuse_other_shape(path: Path, before: Config, now: Config) -> None:
@@ -163,19 +198,34 @@ def _finished(plan: RunPlan, before: Config) -> RunPlan | None:
     """The plan of a run that has nothing left to do, else None."""
     assert plan.state is not None
     assert plan.run_dir is not None
-    epochs, asked = int(plan.state["epoch"]), plan.config.training.num_epochs
+    training = plan.config.training
     status = read_status(plan.run_dir.status) or {}
-    ended = status.get("state") == "finished" and asked <= before.training.num_epochs
-    if not ended and epochs < asked:
+    state = plan.state
+    if status.get("state") == "finished" and training.num_epochs <= before.training.num_epochs:
+        state = _end_of(plan.run_dir) or state  # whichever of its checkpoints was given: this is what the run came to
+    epochs, used = int(state["epoch"]), int(state.get("validations_without_improvement", 0))
+    if epochs >= training.num_epochs:
+        how, remedy = f"({epochs} epochs)", "raise --epochs to train on"
+    elif 0 < training.early_stopping_patience <= used:
+        how = f"(stopped early after {epochs} epochs: {used} validations without improvement)"
+        remedy = (
+            f"to train on, give --set training.early_stopping_patience={2 * used} (above {used}; 0: never stop early)"
+        )
+    else:
         return None
-    epochs = max(epochs, int(status.get("epoch") or 0))
+    if epochs >= training.num_epochs and 0 < training.early_stopping_patience <= used:
+        remedy += f" and training.early_stopping_patience above {used}"
     message = (
-        f"run {plan.run_dir.path} is finished ({epochs} epochs); raise --epochs to train on, "
-        "or give another --experiment-name to open a new stage"
+        f"run {plan.run_dir.path} is finished {how}; {remedy}, or give another --experiment-name to open a new stage"
     )
     best = plan.state.get("best") or {}
-    result = TrainResult("finished", epochs, int(plan.state["step"]), best.get("value"), best.get("epoch"), {}, message)
+    result = TrainResult("finished", epochs, int(state["step"]), best.get("value"), best.get("epoch"), {}, message)
     return RunPlan(plan.config, run_dir=plan.run_dir, finished=result)
+
+
+def _end_of(run_dir: RunDir) -> State | None:
+    """The state of the run's last checkpoint; None where it is not intact."""
+    return checkpoint.read(run_dir.latest) if checkpoint.is_intact(run_dir.latest) else None
 
 
 def mark_finished(run_dir: RunDir, result: TrainResult) -> None:

@@ -92,11 +92,31 @@ class RunDir:
         """Whether a run has left its traces here."""
         return any((self.path / trace).exists() for trace in TRACES)
 
+    @property
+    def was_stillborn(self) -> bool:
+        """Whether the run here failed before it left a checkpoint or a row of metrics: nothing is lost with it."""
+        status = read_status(self.status) or {}
+        return status.get("state") in ("failed", "interrupted") and not self._kept_anything()
+
+    def _kept_anything(self) -> bool:
+        rows = self.metrics.is_file() and self.metrics.stat().st_size > 0
+        return rows or any(self.checkpoints.glob("*.pth"))
+
+    def refuse_taken(self) -> None:
+        """Look whether a new run could be made here.
+
+        Raises:
+            RunError: the folder holds a run, and one that has left something.
+        """
+        if self.holds_run and not self.was_stillborn:
+            raise self._taken()
+
     @classmethod
     def create(cls, output_dir: str | Path, name: str | None = None) -> RunDir:
         """Claim `<output_dir>/<name>` for a new run; without a name, `cabruca_<YYYYmmdd_HHMMSS>`.
 
-        The claim is the exclusive creation of status.json: of two processes that ask at once, one gets it.
+        The claim is the exclusive creation of status.json: of two processes that ask at once, one gets it. A run that
+        failed before it left anything (`was_stillborn`) does not hold its folder.
 
         Raises:
             RunError: the folder already holds a run, or cannot be made.
@@ -139,8 +159,9 @@ class RunDir:
         return self
 
     def _claim(self) -> RunDir:
-        if self.holds_run:
-            raise self._taken()
+        self.refuse_taken()
+        if self.was_stillborn:
+            self._put_aside()
         self._make_folders(only_parent=True)
         try:
             os.close(os.open(self.status, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
@@ -150,6 +171,18 @@ class RunDir:
             raise RunError(f"{self.path} cannot be written ({error.strerror}); choose another --output-dir") from error
         self._make_folders()
         return self
+
+    def _put_aside(self) -> None:
+        """Take the failed run's status away; where another process was quicker, it is its status: give it back."""
+        aside = self.status.with_name(f".status.json.{os.getpid()}.failed")
+        try:
+            self.status.rename(aside)
+        except OSError as error:
+            raise self._taken() from error
+        if (read_status(aside) or {}).get("state") not in ("failed", "interrupted"):
+            aside.rename(self.status)
+            raise self._taken()
+        aside.unlink()
 
     def _taken(self) -> RunError:
         return RunError(

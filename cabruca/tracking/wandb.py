@@ -1,4 +1,4 @@
-"""Weights & Biases, first form: scalars and validation pictures; offline where WANDB_MODE says so."""
+"""Weights & Biases, first form: scalars and validation pictures; offline where WANDB_MODE says so or no key is."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cabruca.commands import command
 from cabruca.config.schema import Config
-from cabruca.tracking.log import NOTICE
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.scalars import finite, step_scalars
-from cabruca.train.protocols import BaseCallback, Record, RunInfo, TrainResult
+from cabruca.train.protocols import NOTICE, BaseCallback, Record, RunInfo, TrainResult
 
 _log = logging.getLogger("cabruca.tracking")
 
@@ -39,7 +39,12 @@ class WandbTracker(BaseCallback):
         mode = os.environ.get("WANDB_MODE", "").lower()
         if mode not in ("offline", "disabled") and not _has_key():
             # W&B itself would ask for the key on the terminal, and wait there
-            raise RuntimeError("W&B has no API key; run `wandb login`, or set WANDB_MODE=offline")
+            if mode:
+                raise RuntimeError(f"W&B has no API key; run `wandb login`, or set WANDB_MODE=offline, not {mode}")
+            mode = "offline"
+            _log.info(
+                "W&B has no API key: this run is kept offline; `wandb login` sends the next as it goes", extra=NOTICE
+            )
         folder = str(self._run_dir.path.resolve())
         self._run = self._wandb.init(
             project=self._tracking.wandb_project,
@@ -48,6 +53,7 @@ class WandbTracker(BaseCallback):
             id=hashlib.sha256(folder.encode()).hexdigest()[:16],
             dir=folder,
             config=dict(info.config),
+            mode="offline" if mode == "offline" else None,
             resume=None if mode == "offline" else "allow",
             settings=self._wandb.Settings(console="off", init_timeout=30, x_disable_stats=True, disable_git=True),
         )
@@ -70,7 +76,8 @@ class WandbTracker(BaseCallback):
         self._run.finish(exit_code=0 if result is not None else 1)
         if offline:
             folder = files.removesuffix("/files")
-            _log.info("W&B kept this run offline; send it with: wandb sync %s", folder, extra=NOTICE)
+            send = command("sync", folder, program="wandb")
+            _log.info("W&B kept this run offline; send it with: %s", send, extra=NOTICE)
 
 
 def _has_key() -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,31 @@ import torch
 from torch import Tensor, nn
 
 from cabruca.errors import CheckpointError
-from cabruca.runtime import Runtime
-from cabruca.tracking.log import NOTICE
 from cabruca.train import checkpoint
-from cabruca.train.protocols import Autocast, Losses, State, Task, Validation
+from cabruca.train.protocols import NOTICE, State, Task, TaskAround
 
 _log = logging.getLogger("cabruca.tracking")
 
 _PREFIXES = ("module.", "_orig_mod.")
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
+_STATISTICS = ("mean", "std")
+"""Buffers of early checkpoints; the input's mean and deviation come from the input specification alone."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What `--init-from` gives: a model's state dict and, from a checkpoint of ours, `state` of the task it was of."""
+
+    weights: dict[str, Tensor]
+    task: State = field(default_factory=dict)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The weights of `read_source`."""
+    return read_source(path).weights
+
+
+def read_source(path: str | Path) -> Source:
     """A model's state dict from a checkpoint of ours, or from a file that holds a state dict and nothing else.
 
     `module.` and `_orig_mod.` in front of the names (data parallel, compiled) are taken off.
@@ -40,15 +54,22 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(f"--init-from {path} carries Python code and is not opened; save a state dict") from error
     except Exception as error:  # a torn file fails in many ways
         raise CheckpointError(f"--init-from {path} is damaged or not a checkpoint; use another file") from error
+    task: Any = None
     if isinstance(found, Mapping) and "format_version" in found:
         found = checkpoint.read(path)  # ours: its checksum and version are looked at too
+        task = found.get("task")
+    weights = _weights_in(found)
+    if not weights:
+        raise CheckpointError(f"--init-from {path} holds no tensors; give a checkpoint or a state dict")
+    return Source(weights, dict(task) if isinstance(task, Mapping) else {})
+
+
+def _weights_in(found: Any) -> dict[str, Tensor]:
     for key in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
-    weights = {_bare(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
-    if not weights:
-        raise CheckpointError(f"--init-from {path} holds no tensors; give a checkpoint or a state dict")
-    return weights
+    named = {_bare(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
+    return {k: v for k, v in named.items() if k not in _STATISTICS}
 
 
 def _bare(name: str) -> str:
@@ -57,7 +78,7 @@ def _bare(name: str) -> str:
     return name
 
 
-class WithWeights:
+class WithWeights(TaskAround):
     """A `Task` that is another one, except that its fresh model begins with given weights.
 
     Tensors that fit by name and shape are taken; the others keep their fresh values and are listed.
@@ -69,7 +90,7 @@ class WithWeights:
     """
 
     def __init__(self, task: Task, weights: Mapping[str, Tensor], source: str) -> None:
-        self._task = task
+        super().__init__(task)
         self._weights = weights
         self._source = source
 
@@ -82,7 +103,7 @@ class WithWeights:
         model = self._task.build_model()
         own = model.state_dict()
         fitting = {k: v for k, v in self._weights.items() if k in own and own[k].shape == v.shape}
-        missing = [k for k in own if k not in fitting]
+        missing = [k for k in own if k not in fitting and k not in _STATISTICS]
         if not fitting:
             raise CheckpointError(
                 f"none of the {len(self._weights)} tensors of {self._source} fits the model "
@@ -98,21 +119,3 @@ class WithWeights:
                 extra=NOTICE,
             )
         return model
-
-    def parameter_part(self, name: str) -> str:
-        return self._task.parameter_part(name)
-
-    def num_train_samples(self, epoch: int) -> int:
-        return self._task.num_train_samples(epoch)
-
-    def train_batches(self, epoch: int, index_batches: Sequence[Sequence[int]], runtime: Runtime) -> Iterable[Any]:
-        return self._task.train_batches(epoch, index_batches, runtime)
-
-    def losses(self, model: nn.Module, batch: Any) -> Losses:
-        return self._task.losses(model, batch)
-
-    def validate(self, model: nn.Module, runtime: Runtime, autocast: Autocast, *, epoch: int) -> Validation:
-        return self._task.validate(model, runtime, autocast, epoch=epoch)
-
-    def state(self) -> State:
-        return self._task.state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import torch
@@ -9,12 +10,14 @@ from torch import Tensor
 
 from cabruca.config.schema import Config
 from cabruca.runtime import Runtime
-from cabruca.train.optim import build_optimizer, load_optimizer, parameter_groups
+from cabruca.train.optim import build_optimizer, left_out, load_optimizer, parameter_groups
 from cabruca.train.precision import resolve
-from cabruca.train.protocols import Metrics, State, Task
+from cabruca.train.protocols import NOTICE, Metrics, State, Task
 from cabruca.train.schedule import Schedule, Span
 from cabruca.train.state import load_weights
 from cabruca.train.step import Stepper
+
+log = logging.getLogger("cabruca")
 
 
 class Learner:
@@ -35,6 +38,8 @@ class Learner:
         if config.training.channels_last:  # touches 4-dimensional weights only
             self.model.to(memory_format=torch.channels_last)
         groups = parameter_groups(self.model, config.optimizer, task.parameter_part)
+        for line in left_out(groups, config.optimizer):
+            log.info("%s", line, extra=NOTICE)
         self.group_names = [group.name for group in groups]
         self.optimizer = build_optimizer(groups, config.optimizer)
         span = Span(

@@ -16,14 +16,16 @@ from typing import Any
 
 from cabruca.config.redact import redact
 from cabruca.config.schema import Config
-from cabruca.errors import ConfigError, TrainingDiverged, did_you_mean
+from cabruca.errors import TrainingDiverged
 from cabruca.runtime import Runtime
 from cabruca.train.batching import BatchPlan, epoch_order
 from cabruca.train.device import empty_cache, memory
 from cabruca.train.ending import ending
 from cabruca.train.learner import Learner
 from cabruca.train.meters import Sums
+from cabruca.train.monitor import check_monitor, not_measured
 from cabruca.train.protocols import (
+    NOTICE,
     Callback,
     Metrics,
     Record,
@@ -92,6 +94,7 @@ class _Run:
         self.config, self.settings = config, config.training
         self.task, self.runtime, self.reporter, self.watchers = task, runtime, reporter, watchers
         saved = reporter.resume()
+        check_monitor(config, task)
         self.place = Place.from_state(saved or {})
         self.sums = Sums()
         self.last_metrics: Metrics = {}
@@ -122,7 +125,8 @@ class _Run:
         plan = self._plan(min(self.place.epoch, self.settings.num_epochs - 1))
         log.info("%s", plan.describe())
         if self.settings.empty_cache_freq and self.runtime.device.type == "cpu":
-            log.info("training.empty_cache_freq %d: a CPU has no cache to empty", self.settings.empty_cache_freq)
+            every = self.settings.empty_cache_freq
+            log.info("training.empty_cache_freq %d: a CPU has no cache to empty", every, extra=NOTICE)
         self.watchers.start(
             RunInfo(
                 num_epochs=self.settings.num_epochs,
@@ -251,11 +255,7 @@ class _Run:
         """Let best, patience and plateau see the monitored metric; True where it is the best so far."""
         name = self.settings.monitor_metric
         if name not in metrics:
-            there = sorted(n for n in metrics if n.startswith(("val/", "train/")))
-            raise ConfigError(
-                f"training.monitor_metric '{name}' is not measured{did_you_mean(name, there)}; "
-                f"choose one of {', '.join(there)}"
-            )
+            raise not_measured(name, [n for n in metrics if n.startswith(("val/", "train/"))])
         # rank 0's number decides for all: ranks that disagree in a last bit must not part ways
         value = float(self.runtime.gather(metrics[name])[0])
         self.learner.schedule.observe(value)

@@ -2,8 +2,9 @@
 
 A group takes the parameters that its `match` glob names; a group without `match` takes the part of the network that
 it is named after (`backbone`, `heads`, `custom`). Globs win over parts, the first match wins, and what no group
-takes gets the defaults of the optimizer section under the name `default`. Weight decay follows the configuration
-plainly: nothing is exempted behind the user's back.
+takes gets the defaults of the optimizer section under the name `default`. A group of a part that the network has not
+(its heads are switched off) is left out. Weight decay follows the configuration plainly: nothing is exempted behind the
+user's back.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cabruca.config.schema import OptimizerConfig, ParamGroup
+from cabruca.config.schema import PARTS, OptimizerConfig, ParamGroup
 from cabruca.errors import CheckpointError, ConfigError, did_you_mean
 
 REST = "default"
@@ -53,7 +54,8 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig, part: Callable[[
         part: parameter name -> `backbone`, `heads` or `custom`.
 
     Raises:
-        ConfigError: a group takes nothing or has the name of the rest, or nothing is trainable.
+        ConfigError: a group with `match`, or of a part there never is, takes nothing; a group has the name of the
+            rest; or nothing is trainable.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
@@ -65,11 +67,22 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig, part: Callable[[
     for name, parameter in trainable.items():
         taken[_owner(name, config.param_groups, part)][name] = parameter
     for group in config.param_groups:
-        if not taken[group.name]:
+        if not taken[group.name] and (group.match is not None or group.name not in PARTS):
             raise ConfigError(_takes_nothing(group, trainable, part))
-    groups = [_group(group, taken[group.name], config) for group in config.param_groups]
+    groups = [_group(group, taken[group.name], config) for group in config.param_groups if taken[group.name]]
     rest = Group(REST, config.lr, config.weight_decay, taken[REST])
     return [*groups, rest] if rest.parameters else groups
+
+
+def left_out(groups: Sequence[Group], config: OptimizerConfig) -> list[str]:
+    """A line for each configured group that took nothing."""
+    there = {group.name for group in groups}
+    return [
+        f"optimizer.param_groups '{group.name}' takes no trainable parameter (the network has none of that part, or "
+        "another group's match took them all) and is left out"
+        for group in config.param_groups
+        if group.name not in there
+    ]
 
 
 def _owner(name: str, groups: Sequence[ParamGroup], part: Callable[[str], str]) -> str:

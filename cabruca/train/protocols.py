@@ -30,6 +30,10 @@ State = dict[str, Any]
 """What a checkpoint holds: tensors and plain containers only."""
 
 
+NOTICE = {"notice": True}
+"""`log.info(text, extra=NOTICE)`: an information that people should see on the terminal as well."""
+
+
 class StopTraining(Exception):
     """Raised by a Reporter, on all ranks alike, to end training after saving.
 
@@ -77,7 +81,11 @@ Autocast = Callable[[], AbstractContextManager[Any]]
 
 @runtime_checkable
 class Task(Protocol):
-    """What is learnt. Everything random in it is a function of (seed, epoch, sample index)."""
+    """What is learnt. Everything random in it is a function of (seed, epoch, sample index).
+
+    A task may offer two methods more, for faults that should be found before the first step: `prepare() -> None` opens
+    the data of training and validation; `metric_names() -> frozenset[str]` names all that a validation can measure.
+    """
 
     def build_model(self) -> nn.Module:
         """A fresh model on the CPU, initialised from `training.seed` alone (global RNG untouched)."""
@@ -106,6 +114,54 @@ class Task(Protocol):
     def state(self) -> State:
         """What evaluate and predict need besides weights (input specification, classes, ...)."""
         ...
+
+
+def prepare(task: Task) -> None:
+    """Let a task that has a `prepare()` open its data now, so that what is wrong with it is found before training."""
+    step = getattr(task, "prepare", None)
+    if step is not None:
+        step()
+
+
+def metric_names(task: Task) -> frozenset[str] | None:
+    """What a task's validations can measure, where it has a `metric_names()` that says so beforehand; else None."""
+    names = getattr(task, "metric_names", None)
+    found: frozenset[str] | None = None if names is None else names()
+    return found
+
+
+class TaskAround:
+    """A `Task` that is another one; subclasses change a part of it."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def prepare(self) -> None:
+        prepare(self._task)
+
+    def metric_names(self) -> frozenset[str] | None:
+        return metric_names(self._task)
+
+    def build_model(self) -> nn.Module:
+        return self._task.build_model()
+
+    def parameter_part(self, name: str) -> str:
+        return self._task.parameter_part(name)
+
+    def num_train_samples(self, epoch: int) -> int:
+        return self._task.num_train_samples(epoch)
+
+    def train_batches(self, epoch: int, index_batches: Sequence[Sequence[int]], runtime: Runtime) -> Iterable[Any]:
+        return self._task.train_batches(epoch, index_batches, runtime)
+
+    def losses(self, model: nn.Module, batch: Any) -> Losses:
+        return self._task.losses(model, batch)
+
+    def validate(self, model: nn.Module, runtime: Runtime, autocast: Autocast, *, epoch: int) -> Validation:
+        return self._task.validate(model, runtime, autocast, epoch=epoch)
+
+    def state(self) -> State:
+        return self._task.state()
 
 
 @dataclass(frozen=True)

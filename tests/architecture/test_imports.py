@@ -18,13 +18,15 @@ PACKAGE = ROOT / "cabruca"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / "tests").rglob("*.py")])}
 
-LEAVES = {"_version", "errors", "runtime", "structures", "draws"}
+LEAVES = {"_version", "errors", "runtime", "crops", "structures", "draws", "commands"}
 JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "task"}
 LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation"}
 ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
-    "structures": set(),
+    "commands": set(),
+    "crops": set(),
+    "structures": {"crops"},
     "draws": set(),
     "runtime": {"errors"},
     "config": LEAVES,

@@ -180,7 +180,7 @@ def test_configuration_round_trips_through_yaml_and_json(write: Write) -> None:
             "experiment_name": "1e-7",
             "data": {"category_map": {"no": "ignore", "1e-7": "cacao_tree", "Sabal palmetto: x": "shade_tree"}},
             "optimizer": {"lr": 1e-7 / 3, "param_groups": [{"name": "heads", "lr": 0.1 + 0.2}]},
-            "model": {"heads": ["semantic"], "anchor_sizes_px": [16, 33.3]},
+            "model": {"heads": ["semantic"], "anchor_sizes_px": [16, 33.3, 64, 1e2]},
         }
     )
     assert load_config(write(to_yaml(config))) == config

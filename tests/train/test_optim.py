@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
 import torch
+from line_run import go
 from line_task import LineTask
 from torch import nn
 
 from cabruca.config.load import config_from_dict
-from cabruca.config.schema import OptimizerConfig
+from cabruca.config.schema import OptimizerConfig, ParamGroup
 from cabruca.errors import CheckpointError, ConfigError
-from cabruca.train.optim import OPTIMIZERS, Group, build_optimizer, load_optimizer, parameter_groups
+from cabruca.train.optim import OPTIMIZERS, Group, build_optimizer, left_out, load_optimizer, parameter_groups
 
 PREDECESSOR = [
     {"name": "backbone", "lr": 1e-5, "weight_decay": 0.01},
@@ -59,10 +61,39 @@ def test_match_wins_over_parts_and_the_first_match_wins() -> None:
     }
 
 
-def test_a_group_of_an_absent_part_lists_the_parts() -> None:
-    model = nn.Linear(1, 1)  # a network without a custom part: its heads are switched off
-    with pytest.raises(ConfigError, match=r"'custom' takes no trainable parameter; there are heads \(2\): use one of"):
-        parameter_groups(model, config(param_groups=PREDECESSOR[1:]), lambda _: "heads")
+def test_a_group_of_a_part_that_is_switched_off_is_left_out_and_said() -> None:
+    """The standard preset with `model.heads: [instance]` has no custom part; its three groups must load."""
+    model = nn.Linear(1, 1)
+    chosen = config(param_groups=PREDECESSOR)
+    groups = parameter_groups(model, chosen, lambda _: "heads")
+    assert [(g.name, list(g.parameters)) for g in groups] == [("heads", ["weight", "bias"])]
+    assert [line.split(" takes")[0] for line in left_out(groups, chosen)] == [
+        "optimizer.param_groups 'backbone'",
+        "optimizer.param_groups 'custom'",
+    ]
+    assert left_out(parameter_groups(LineTask().build_model(), chosen, LineTask().parameter_part), chosen) == []
+
+
+def test_the_loop_says_which_groups_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    class WithoutCustom(LineTask):
+        def parameter_part(self, name: str) -> str:
+            return "heads"
+
+    with caplog.at_level(logging.INFO, "cabruca"):
+        _, reporter = go(WithoutCustom(), optimizer={"param_groups": PREDECESSOR[1:]})
+    (said,) = [r for r in caplog.records if "takes no trainable parameter" in r.getMessage()]
+    assert "'custom'" in said.getMessage()
+    assert said.notice, "for the terminal"  # type: ignore[attr-defined]
+    assert "lr/heads" in reporter.records[0].metrics
+    assert "lr/custom" not in reporter.records[0].metrics
+
+
+def test_a_group_of_no_part_lists_the_parts() -> None:
+    """The schema refuses such a name; a task with parts of its own could still ask."""
+    group = ParamGroup.model_construct(name="neck", lr=None, weight_decay=None, match=None)
+    chosen = OptimizerConfig.model_construct(lr=1e-4, weight_decay=0.0, param_groups=(group,))
+    with pytest.raises(ConfigError, match=r"'neck' takes no trainable parameter; there are heads \(2\): use one of"):
+        parameter_groups(nn.Linear(1, 1), chosen, lambda _: "heads")
 
 
 def test_the_rest_keeps_its_name() -> None:
