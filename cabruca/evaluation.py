@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cabruca.config.load import config_from_dict
 from cabruca.config.schema import Config
-from cabruca.errors import CheckpointError
+from cabruca.errors import CabrucaError, CheckpointError
 from cabruca.model.build import build_model
 from cabruca.model.segmenter import Segmenter
 from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
@@ -26,22 +27,42 @@ def load_model(checkpoint: str | Path) -> tuple[Segmenter, Config, InputSpec]:
         CheckpointError: missing, damaged, or not a cabruca checkpoint.
     """
     state = checkpoints.read(Path(checkpoint))
+    config, spec = _described(checkpoint, state)
+    try:
+        # the weights come from the checkpoint, so none are fetched; frozen batch norm keeps its place all the same
+        model = build_model(config, spec, weights=False)
+        model.load_state_dict(state["model"])
+    except CabrucaError:
+        raise
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"the weights of {checkpoint} do not fit its own configuration ({_reason(error)}); use another checkpoint"
+        ) from error
+    return model.eval(), config, spec
+
+
+def _described(checkpoint: str | Path, state: Mapping[str, Any]) -> tuple[Config, InputSpec]:
+    """Configuration and input specification, whatever the file holds in their places."""
     try:
         config = config_from_dict(state["config"])
         spec = InputSpec.from_dict(state["task"]["input"])
-    except KeyError as error:
+        lengths = {len(spec.bands), len(spec.mean), len(spec.std)}
+        numbers = [*spec.mean, *spec.std, spec.scale]
+        if len(lengths) > 1 or not all(isinstance(v, int | float) for v in numbers):
+            raise ValueError("task.input: bands, mean and std do not belong together")
+    except (CabrucaError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise CheckpointError(
-            f"{checkpoint} holds no {error}: it is not a checkpoint of a cabruca training run; give one from a run's "
-            f"checkpoints folder"
+            f"{checkpoint} does not describe its input and configuration ({_reason(error)}): it is not a checkpoint of "
+            f"a cabruca training run; give one from a run's checkpoints folder"
         ) from error
-    # the weights come from the checkpoint, so none are fetched; frozen batch norm keeps its place all the same
-    model = build_model(config, spec, weights=False)
-    try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if len(str(error).splitlines()) > 1 else str(error)
-        raise CheckpointError(f"the weights of {checkpoint} do not fit its own configuration: {first}") from error
-    return model.eval(), config, spec
+    return config, spec
+
+
+def _reason(error: Exception) -> str:
+    """One line; torch names what does not fit in its second."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[min(1, len(lines) - 1)] if lines else ""
+    return f"no {said}" if isinstance(error, KeyError) else said or type(error).__name__
 
 
 def evaluate(

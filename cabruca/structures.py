@@ -1,4 +1,4 @@
-"""The shapes that data, model and metrics hand each other. A leaf: it imports torch and numpy only.
+"""The shapes that data, model and metrics hand each other. It imports torch and `crops` only.
 
 N crowns, B pictures in a batch, C bands, H x W pixels. Boxes are `xyxy` in pixels of the picture they
 belong to, x to the right, y down, the first pixel spanning 0..1. Masks stay *cropped*: a crown of
@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from cabruca.crops import CroppedMasks as CroppedMasks  # noqa: PLC0414 (it is one of the shapes)
 
 IGNORE = 255
 """Semantic id of pixels that take no part in loss or metrics."""
@@ -25,81 +25,33 @@ CROWN_STRIDE = 4
 DENSITY_STRIDE = 32
 """Input pixels per cell of the canopy density map."""
 
+Edges = tuple[bool, bool, bool, bool]
+"""Left, top, right, bottom."""
+
 
 @dataclass(frozen=True)
-class CroppedMasks:
-    """N binary masks, each stored as its own small rectangle.
+class Regions:
+    """M places where crowns of a class are neither right nor wrong: groups (COCO's "crowd"), ignored categories, and
+    crowns that lie mostly on NoData.
 
     Attributes:
-        pixels: uint8 `[sum(w*h)]`, 1 inside the crown, rows of each rectangle one after the other.
-        rect_xywh_px: int64 `[N, 4]`, where each rectangle lies; w = h = 0 means "this crown has no mask".
+        boxes_xyxy_px: float32 `[M, 4]`. labels: int64 `[M]`, the class it is about, 0 = every class.
+        masks: one per region; without one the whole box is meant.
     """
 
-    pixels: Tensor
-    rect_xywh_px: Tensor
+    boxes_xyxy_px: Tensor
+    labels: Tensor
+    masks: CroppedMasks
 
     def __len__(self) -> int:
-        return int(self.rect_xywh_px.shape[0])
-
-    @property
-    def starts(self) -> Tensor:
-        """int64 `[N]`: where each rectangle begins in `pixels`."""
-        sizes = self.rect_xywh_px[:, 2] * self.rect_xywh_px[:, 3]
-        return torch.cumsum(sizes, 0) - sizes
-
-    @property
-    def has_mask(self) -> Tensor:
-        """bool `[N]`."""
-        return self.rect_xywh_px[:, 2] * self.rect_xywh_px[:, 3] > 0
+        return int(self.labels.shape[0])
 
     @classmethod
-    def empty(cls, n: int = 0) -> CroppedMasks:
-        """`n` crowns without masks."""
-        return cls(torch.zeros(0, dtype=torch.uint8), torch.zeros(n, 4, dtype=torch.int64))
+    def empty(cls) -> Regions:
+        return cls(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), CroppedMasks.empty())
 
-    @classmethod
-    def from_crops(cls, crops: Sequence[tuple[int, int, npt.NDArray[np.uint8]] | None]) -> CroppedMasks:
-        """From `(x, y, uint8 [h, w])` a crown, None where a crown has no mask."""
-        rects = [(0, 0, 0, 0) if c is None else (c[0], c[1], c[2].shape[1], c[2].shape[0]) for c in crops]
-        flat = [np.ascontiguousarray(c[2], dtype=np.uint8).reshape(-1) for c in crops if c is not None]
-        pixels = torch.from_numpy(np.concatenate(flat)) if flat else torch.zeros(0, dtype=torch.uint8)
-        return cls(pixels, torch.tensor(rects, dtype=torch.int64).reshape(-1, 4))
-
-    def crop(self, i: int) -> tuple[int, int, Tensor]:
-        """`(x, y, uint8 [h, w])` of crown `i`."""
-        x, y, w, h = (int(v) for v in self.rect_xywh_px[i])
-        start = int(self.starts[i])
-        return x, y, self.pixels[start : start + w * h].reshape(h, w)
-
-    def areas_px(self) -> Tensor:
-        """int64 `[N]`: pixels inside each crown (0 where there is no mask)."""
-        sizes = self.rect_xywh_px[:, 2] * self.rect_xywh_px[:, 3]
-        owner = torch.repeat_interleave(torch.arange(len(self), device=sizes.device), sizes)
-        return torch.zeros(len(self), dtype=torch.int64, device=sizes.device).index_add_(0, owner, self.pixels.long())
-
-    def select(self, keep: Tensor) -> CroppedMasks:
-        """The masks at integer (or bool) `keep`, in that order."""
-        index = keep.nonzero().flatten() if keep.dtype == torch.bool else keep
-        crops = [self.pixels[s : s + n] for s, n in zip(*self._spans(index), strict=True)]
-        pixels = torch.cat(crops) if crops else self.pixels[:0]
-        return CroppedMasks(pixels, self.rect_xywh_px[index])
-
-    def _spans(self, index: Tensor) -> tuple[list[int], list[int]]:
-        sizes = (self.rect_xywh_px[:, 2] * self.rect_xywh_px[:, 3])[index]
-        return self.starts[index].tolist(), sizes.tolist()
-
-    def dense(self, height: int, width: int) -> Tensor:
-        """uint8 `[N, height, width]`; for pictures and tests, not for training."""
-        out = torch.zeros(len(self), height, width, dtype=torch.uint8)
-        for i in range(len(self)):
-            x, y, m = self.crop(i)
-            x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + m.shape[1], width), min(y + m.shape[0], height)
-            if x1 > x0 and y1 > y0:
-                out[i, y0:y1, x0:x1] = m[y0 - y : y1 - y, x0 - x : x1 - x]
-        return out
-
-    def to(self, device: torch.device | str) -> CroppedMasks:
-        return CroppedMasks(self.pixels.to(device), self.rect_xywh_px.to(device))
+    def to(self, device: torch.device | str) -> Regions:
+        return Regions(self.boxes_xyxy_px.to(device), self.labels.to(device), self.masks.to(device))
 
 
 @dataclass(frozen=True)
@@ -111,15 +63,29 @@ class Crowns:
         labels: int64 `[N]`, 1 = first instance class (0 is background).
         masks: one per crown; a crown annotated by a box only has none.
         diameter_px: float32 `[N]`, crown diameter in pixels of this window.
+        centre_xy_px: float32 `[N, 2]`, centre of the *whole* crown's box, in pixels of this window; outside of it for
+            a crown that is mostly cut off. Left out: the centre of the box given.
+        ignored: regions that are neither truth nor background.
     """
 
     boxes_xyxy_px: Tensor
     labels: Tensor
     masks: CroppedMasks
     diameter_px: Tensor
+    centre_xy_px: Tensor = field(default=None)  # type: ignore[assignment]  # filled in below
+    ignored: Regions = field(default_factory=Regions.empty)
+
+    def __post_init__(self) -> None:
+        if self.centre_xy_px is None:
+            object.__setattr__(self, "centre_xy_px", (self.boxes_xyxy_px[:, :2] + self.boxes_xyxy_px[:, 2:]) / 2)
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
+
+    @property
+    def ignore_xyxy_px(self) -> Tensor:
+        """float32 `[M, 4]`: boxes of the ignored regions."""
+        return self.ignored.boxes_xyxy_px
 
     @classmethod
     def empty(cls) -> Crowns:
@@ -127,8 +93,33 @@ class Crowns:
 
     def to(self, device: torch.device | str) -> Crowns:
         return Crowns(
-            self.boxes_xyxy_px.to(device), self.labels.to(device), self.masks.to(device), self.diameter_px.to(device)
+            boxes_xyxy_px=self.boxes_xyxy_px.to(device),
+            labels=self.labels.to(device),
+            masks=self.masks.to(device),
+            diameter_px=self.diameter_px.to(device),
+            centre_xy_px=self.centre_xy_px.to(device),
+            ignored=self.ignored.to(device),
         )
+
+
+def known_share(boxes_xyxy_px: Tensor, valid: Tensor) -> Tensor:
+    """float32 `[N]`: share of known pixels among those that each box touches.
+
+    Args:
+        boxes_xyxy_px: `[N, 4]`; valid: bool `[H, W]`. Read off an integral image, so that N costs nothing.
+    """
+    height, width = valid.shape
+    total = torch.zeros(height + 1, width + 1, dtype=torch.int32, device=valid.device)
+    total[1:, 1:] = valid.to(torch.int32).cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
+    x0, y0 = (boxes_xyxy_px[:, k].floor().long().clamp(0, n - 1) for k, n in ((0, width), (1, height)))
+    x1, y1 = (boxes_xyxy_px[:, k].ceil().long().clamp(1, n) for k, n in ((2, width), (3, height)))
+    x1, y1 = torch.maximum(x1, x0 + 1), torch.maximum(y1, y0 + 1)
+    known = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
+    return known / ((x1 - x0) * (y1 - y0))
+
+
+ENOUGH_KNOWN = 0.5
+"""A crown of which a smaller share of the box is known pixels is neither truth nor prediction."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +141,8 @@ class Sample:
         size_hw_px: height and width before padding; padding is at the right and at the bottom.
         core_xyxy_px: the part of the window that is counted in validation; the rest is context. Cores of a
             picture's windows cover it once. The whole window where there is no grid.
+        inner_edges: left, top, right, bottom: whether the picture goes on beyond that edge of the window, so that
+            crowns are cut there. Looked at where predictions are counted.
     """
 
     image: Tensor
@@ -163,6 +156,7 @@ class Sample:
     gsd_m: float | None
     size_hw_px: tuple[int, int]
     core_xyxy_px: tuple[int, int, int, int]
+    inner_edges: Edges = (False, False, False, False)
 
 
 @dataclass(frozen=True)
@@ -173,7 +167,7 @@ class Batch:
         images: float32 `[B, C, H, W]`; valid: bool `[B, H, W]`; crowns: B of them.
         semantic: uint8 `[B, H, W]`, 255 = ignored; crown_diameter_px: float32 `[B, H/4, W/4]`, 0 = unknown;
         density: float32 `[B, H/32, W/32]`, -1 = unknown.
-        keys, pictures, gsd_m, sizes_hw_px, cores_xyxy_px: one per sample.
+        keys, pictures, gsd_m, sizes_hw_px, cores_xyxy_px, inner_edges: one per sample.
     """
 
     images: Tensor
@@ -187,6 +181,7 @@ class Batch:
     gsd_m: list[float | None]
     sizes_hw_px: list[tuple[int, int]]
     cores_xyxy_px: list[tuple[int, int, int, int]]
+    inner_edges: list[Edges]
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -233,6 +228,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         gsd_m=[s.gsd_m for s in samples],
         sizes_hw_px=[s.size_hw_px for s in samples],
         cores_xyxy_px=[s.core_xyxy_px for s in samples],
+        inner_edges=[s.inner_edges for s in samples],
     )
 
 
@@ -267,6 +263,7 @@ class InputSpec:
         tile_size: side of a training window, px; gsd_m: metres a pixel that windows were resampled to, None = native.
         category_map: dataset category -> class name ("ignore" drops it).
         instance_classes, semantic_classes: names; instance_classes[0] is class 1, semantic_classes[0] class 0.
+        dtype: pixel type that `scale` was derived from; None: `data.scale` was given, and holds for any type.
     """
 
     bands: tuple[int, ...]
@@ -278,6 +275,7 @@ class InputSpec:
     category_map: Mapping[str, str] = field(default_factory=dict)
     instance_classes: tuple[str, ...] = ()
     semantic_classes: tuple[str, ...] = ()
+    dtype: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers only, so that a checkpoint stays loadable with `weights_only=True`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from cabruca.structures import Batch, InputSpec
 from cabruca.train.protocols import Autocast, Losses, Metrics, Picture, State, Validation
 
 _log = logging.getLogger("cabruca")
+
+INSTANCE_PARTS = ("instance/rpn", "instance/box", "instance/mask")
+"""What the instance loss is the sum of."""
 
 
 class CabrucaTask:
@@ -149,19 +153,26 @@ def evaluation_windows(
 
 
 def weighted(terms: Terms, config: Config, batch: Batch) -> Losses:
-    """`loss = sum(weight_k * loss_k)`, a value per picture, with the parts for the record."""
+    """`loss = sum(weight_k * loss_k)`, a value per picture, with the parts for the record.
+
+    A part is NaN, unknown, for a picture without truth of that kind: the record's means must not depend on how many
+    such pictures there are, or on which batch they came in. To the sum such a picture adds nothing.
+    """
     weights = {
         "instance": config.loss.instance_weight,
         "semantic": config.loss.semantic_weight,
         "crown": config.loss.crown_weight,
         "density": config.loss.density_weight,
     }
-    zero = torch.zeros(len(batch), device=batch.images.device, dtype=batch.images.dtype)
-    total: Tensor = zero
+    total: Tensor = torch.zeros(len(batch), device=batch.images.device, dtype=batch.images.dtype)
+    unknown = torch.full_like(total, float("nan"))
     for name, value in terms.heads.items():
         total = total + weights[name] * value
-    parts = {f"loss_{k}": terms.heads[k].detach() if k in terms.heads else zero for k in config.model.heads}
-    parts |= {f"loss_instance/{k}": v.detach() for k, v in terms.instance_parts.items()}
+    found = {**terms.heads, **{f"instance/{k}": v for k, v in terms.instance_parts.items()}}
+    names = [*config.model.heads, *(INSTANCE_PARTS if "instance" in config.model.heads else ())]
+    parts = {f"loss_{k}": found[k].detach() if k in found else unknown for k in names}
+    for k, known in terms.known.items():
+        parts[f"loss_{k}"] = torch.where(known, parts[f"loss_{k}"], unknown.to(parts[f"loss_{k}"].dtype))
     return Losses(total=total, parts=parts)
 
 
@@ -195,7 +206,7 @@ def evaluate_windows(
             if runtime.is_main and len(pictures) < num_pictures:
                 pictures.append(draw_comparison(batch, output.predictions[b], b, spec, config))
     mask_labels = frozenset(torch.nonzero(_mask_trained(model)).flatten().tolist())
-    metrics = evaluator.compute(runtime, mask_labels=mask_labels)
+    metrics = evaluator.compute(runtime, mask_labels=mask_labels, heads=config.model.heads)
     return Validation({**_mean_losses(runtime.gather(losses)), **metrics}, pictures)
 
 
@@ -215,11 +226,12 @@ def _mask_trained(model: nn.Module) -> Tensor:
 
 
 def _mean_losses(per_rank: Sequence[dict[str, dict[str, float]]]) -> Metrics:
-    """Means over pictures, each counted once, in a fixed order."""
+    """Means over the pictures that a loss is known for, each counted once, in a fixed order; NaN where none is."""
     everyone = {k: v for part in per_rank for k, v in part.items()}
     names = sorted({name for v in everyone.values() for name in v})
     rows = [everyone[k] for k in sorted(everyone)]
-    return {n: sum(r.get(n, 0.0) for r in rows) / len(rows) for n in names} if rows else {}
+    known = {n: [r[n] for r in rows if n in r and not math.isnan(r[n])] for n in names}
+    return {n: sum(values) / len(values) if values else math.nan for n, values in known.items()}
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ def quick_check(config: Config) -> list[Finding]:
             if wrong is not None:
                 raise DataError(wrong)
         sets.append(part)
-    for wrong in _scale_errors(sets, config, QUICK_PICTURES):
+    for wrong in _scale_errors(sets, config):
         raise DataError(wrong)
     return findings
 
@@ -120,7 +120,7 @@ def full_check(config: Config) -> Report:
         train, val = sets
         places = (train.folder, train.coco.images, val.folder, val.coco.images)
         findings += [Finding("error", text) for text in (*same_pictures(*places), *same_ground(*places))]
-        findings += [Finding("error", text) for text in _scale_errors(sets, config, None)]
+        findings += [Finding("error", text) for text in _scale_errors(sets, config)]
     return Report(tuple(findings))
 
 
@@ -236,9 +236,8 @@ def _larger_than_overlap(part: _Set, config: Config) -> Iterator[str]:
         wide += [side for b in boxes if (side := max(b[2] - b[0], b[3] - b[1]) * zoom) > overlap]
     if wide:
         yield (
-            f"{part.name}: {len(wide)} crown(s) of pictures validated in a grid are larger than data.overlap: {overlap} "
-            f"(largest {max(wide):.0f} px); counts of found crowns suffer, set data.overlap or validation.max_side_px "
-            f"higher"
+            f"{part.name}: {len(wide)} crown(s) of gridded pictures are larger than data.overlap, {overlap} "
+            f"px (largest {max(wide):.0f}); counts of found crowns suffer, raise it or validation.max_side_px"
         )
 
 
@@ -259,13 +258,13 @@ def _is_crown(part: _Set, annotation: Annotation) -> bool:
     return meaning is not None and meaning.label > 0 and not annotation.crowd
 
 
-def _scale_errors(sets: list[_Set], config: Config, first: int | None) -> Iterator[str]:
-    """Pixel types that would be divided by different numbers, in the `first` pictures of each set."""
+def _scale_errors(sets: list[_Set], config: Config) -> Iterator[str]:
+    """Pixel types that would be divided by different numbers."""
     if config.data.scale is not None:
         return
     found: dict[float, str] = {}
     for part in sets:
-        for image in part.coco.images[:first]:
+        for image in part.coco.images:
             try:
                 dtype = raster.info(raster.resolve(part.folder, image.file_name, "file_name")).dtype
             except DataError:

@@ -204,7 +204,7 @@ def _annotation(
     extra = row.get("attributes")
     attributes: dict[str, Any] = extra if isinstance(extra, dict) else {}
     outline = None
-    if not (only_boxes or attributes.get("bbox_only")):
+    if not (only_boxes or _flag(path, row, "bbox_only", attributes.get("bbox_only"))):
         outline = _outline(path, row, size_hw)
     diameter = row.get("crown_diameter", attributes.get("crown_diameter"))
     return Annotation(
@@ -213,8 +213,17 @@ def _annotation(
         box_xyxy_px=_box(path, row),
         outline=outline,
         crown_diameter=_positive(path, "annotation", row, "crown_diameter", diameter),
-        crowd=bool(row.get("iscrowd", 0)),
+        crowd=_flag(path, row, "iscrowd", row.get("iscrowd")),
     )
+
+
+def _flag(path: Path, row: dict[str, Any], key: str, value: Any) -> bool:
+    """Annotation tools write true, 1, "1" or "true"; a text is not true because it is a text."""
+    said = {"": False, "0": False, "false": False, "no": False, "none": False, "1": True, "true": True, "yes": True}
+    text = str(value if value is not None else "").strip().lower()
+    if text not in said:
+        raise DataError(f"{path}: annotation {row.get('id')} has {key} {value!r}; it must be true or false")
+    return said[text]
 
 
 def _box(path: Path, row: dict[str, Any]) -> tuple[float, float, float, float]:
@@ -244,6 +253,10 @@ def _outline(path: Path, row: dict[str, Any], size_hw: tuple[int, int]) -> tuple
         size, counts = found.get("size"), found.get("counts")
         if not isinstance(counts, str | list) or not isinstance(size, list):
             raise wrong
+        if not isinstance(counts, str) and any(isinstance(n, bool) or not isinstance(n, int) for n in counts):
+            raise DataError(
+                f"{path}: annotation {row.get('id')} has an RLE whose runs are not all whole numbers; write it anew"
+            )
         if tuple(size) != size_hw:
             raise DataError(
                 f"{path}: annotation {row.get('id')} has an RLE of size {size} on a picture of "

@@ -17,7 +17,7 @@ from cabruca.config.schema import Config
 from cabruca.data import raster
 from cabruca.data.augment import Geometry, change_light, draw_geometry, move_pixels, plain_geometry
 from cabruca.data.pictures import PictureInfo, PictureSet
-from cabruca.data.targets import density_map, diameter_map, move_crowns, paint_semantic
+from cabruca.data.targets import density_map, diameter_map, move_crowns, move_regions, paint_semantic
 from cabruca.data.tiling import GridWindow, evaluation_grid, picture_of, windows_per_picture
 from cabruca.draws import draw_key, uniform
 from cabruca.errors import DataError
@@ -35,6 +35,8 @@ def input_spec(config: Config) -> InputSpec:
 
     Scale: `data.scale`, else 255 for uint8, 65535 for uint16, 1 for other types. Mean and std: of the configuration,
     else measured on the known pixels of up to 32 training windows whose places depend on the seed alone.
+
+    Where the scale was derived, the pixel type goes into `dtype`, and pictures of another scale are refused later.
 
     Raises:
         DataError: the training set cannot be read, its pictures are of several types and no scale is given, or it
@@ -55,21 +57,21 @@ def input_spec(config: Config) -> InputSpec:
     if data.scale and data.mean and data.std:
         return blank
     windows = TrainWindows(config, blank)
-    spec = blank if data.scale else replace(blank, scale=_scale_of(windows.pictures))
+    spec = blank if data.scale else _with_scale(blank, windows.pictures)
     if data.mean and data.std:
         return spec
     mean, std = _measure(windows, spec.scale)
     return replace(spec, mean=data.mean or mean, std=data.std or std)
 
 
-def _scale_of(pictures: PictureSet) -> float:
-    found = {pictures.dtype(i) for i in range(len(pictures))}
+def _with_scale(spec: InputSpec, pictures: PictureSet) -> InputSpec:
+    found = sorted({pictures.dtype(i) for i in range(len(pictures))})
     scales = {raster.default_scale(dtype) for dtype in found}
     if len(scales) > 1:
         raise DataError(
-            f"training pictures have the pixel types {', '.join(sorted(found))}; set data.scale to one divisor for all"
+            f"training pictures have the pixel types {', '.join(found)}; set data.scale to one divisor for all"
         )
-    return scales.pop()
+    return replace(spec, scale=scales.pop(), dtype=found[0])
 
 
 def _measure(windows: TrainWindows, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -138,28 +140,34 @@ class _SampleMaker:
         self, i: int, geometry: Geometry, image: Tensor, valid: Tensor, *, key: int, grid: GridWindow | None = None
     ) -> Sample:
         """The sample of an image that is made already, with its truth; `grid` None: it is counted whole."""
-        crowns = move_crowns(self.pictures.table(i), geometry)
+        table = self.pictures.table(i)
+        crowns = move_crowns(table, geometry)
         semantic = self.semantic(i, geometry, valid)
         density = density_map(semantic, self._tree_ids) if semantic is not None and self._tree_ids else None
         gsd_m, info = self.pictures.gsd_m(i), self.pictures.pictures[i]
         size_hw = _size_before_padding(geometry, info)
         x, y = geometry.window[:2]
-        core = (0, 0, size_hw[1], size_hw[0])
+        core, inner = (0, 0, size_hw[1], size_hw[0]), (False, False, False, False)
         if grid is not None:
             x0, y0, x1, y1 = grid.core_xyxy
             core = (x0 - x, y0 - y, x1 - x, y1 - y)
+            right, bottom = x + size_hw[1] < info.grid_hw[1], y + size_hw[0] < info.grid_hw[0]
+            inner = (x > 0, y > 0, right, bottom)
         return Sample(
             image=image.contiguous(),
             valid=valid,
-            crowns=crowns.truth(self._min_visible),
+            crowns=crowns.truth(
+                self._min_visible, valid, move_regions(table, geometry), None if grid is None else core
+            ),
             semantic=None if semantic is None else semantic.contiguous(),
-            crown_diameter_px=diameter_map(crowns, (valid.shape[0], valid.shape[1])),
+            crown_diameter_px=diameter_map(crowns, valid),
             density=density,
             key=key,
             picture=f"{info.image.id}:{y}:{x}",
             gsd_m=None if gsd_m is None else gsd_m / geometry.zoom,
             size_hw_px=size_hw,
             core_xyxy_px=core,
+            inner_edges=inner,
         )
 
 
@@ -227,7 +235,8 @@ class EvaluationWindows(_Served):
     """Whole pictures up to `max_side_px`, a fixed grid over larger ones; padded to a multiple of 32.
 
     `crowns` of a sample are all of its window, context included, clipped at the window; crowns of which less than
-    `min_visible_share` is left (in the context of a grid window only) are left out.
+    `min_visible_share` is left (in the context of a grid window only) are left out, except those whose centre lies in
+    the core: this window is the one that counts them.
 
     Raises:
         DataError: see `PictureSet`; or an overlap that is not smaller than `max_side_px`.

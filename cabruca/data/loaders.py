@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from cabruca.data.dataset import EvaluationWindows, TrainWindows
 from cabruca.errors import CabrucaError
 from cabruca.runtime import Runtime
-from cabruca.structures import Batch, CroppedMasks, Crowns, Sample, collate
+from cabruca.structures import Batch, CroppedMasks, Crowns, Regions, Sample, collate
 
 
 def train_batches(
@@ -82,15 +82,16 @@ class _Windows(Dataset[Any]):
 
 @dataclass(frozen=True)
 class _Packed:
-    """A batch whose crowns are joined: each tensor that crosses to another process costs a file descriptor."""
+    """A batch whose crowns are joined, ignored regions after them: each tensor that crosses to another process costs a
+    file descriptor. `extents`: diameter and centre. `counts`: crowns, their pixels, regions, their pixels."""
 
     batch: Batch
     boxes: Tensor
     labels: Tensor
     pixels: Tensor
     rects: Tensor
-    diameters: Tensor
-    counts: list[tuple[int, int]]
+    extents: Tensor
+    counts: list[tuple[int, int, int, int]]
 
     def pin_memory(self) -> _Packed:
         return replace(self, batch=self.batch.pin_memory())
@@ -102,30 +103,38 @@ def _pack(samples: list[Sample | CabrucaError]) -> _Packed | CabrucaError:
             return sample
     batch = collate(cast(list[Sample], samples))
     crowns = batch.crowns
+    both: list[Crowns | Regions] = [part for c in crowns for part in (c, c.ignored)]
     return _Packed(
         batch=replace(batch, crowns=[]),
-        boxes=torch.cat([c.boxes_xyxy_px for c in crowns]),
-        labels=torch.cat([c.labels for c in crowns]),
-        pixels=torch.cat([c.masks.pixels for c in crowns]),
-        rects=torch.cat([c.masks.rect_xywh_px for c in crowns]),
-        diameters=torch.cat([c.diameter_px for c in crowns]),
-        counts=[(len(c), int(c.masks.pixels.numel())) for c in crowns],
+        boxes=torch.cat([c.boxes_xyxy_px for c in both]),
+        labels=torch.cat([c.labels for c in both]),
+        pixels=torch.cat([c.masks.pixels for c in both]),
+        rects=torch.cat([c.masks.rect_xywh_px for c in both]),
+        extents=torch.cat([torch.cat([c.diameter_px[:, None], c.centre_xy_px], dim=1) for c in crowns]),
+        counts=[(len(c), c.masks.pixels.numel(), len(c.ignored), c.ignored.masks.pixels.numel()) for c in crowns],
     )
 
 
 def _unpack(packed: _Packed | CabrucaError) -> Batch:
     if isinstance(packed, CabrucaError):
         raise packed
-    rows, pixels = [n for n, _ in packed.counts], [n for _, n in packed.counts]
-    parts = zip(
-        torch.split(packed.boxes, rows),
-        torch.split(packed.labels, rows),
-        torch.split(packed.pixels, pixels),
-        torch.split(packed.rects, rows),
-        torch.split(packed.diameters, rows),
-        strict=True,
-    )
-    crowns = [Crowns(b, n, CroppedMasks(p, r), d) for b, n, p, r, d in parts]
+    rows = [n for crowns, _, regions, _ in packed.counts for n in (crowns, regions)]
+    pixels = [n for _, crowns, _, regions in packed.counts for n in (crowns, regions)]
+    parts = [
+        (b, n, CroppedMasks(p, r))
+        for b, n, p, r in zip(
+            torch.split(packed.boxes, rows),
+            torch.split(packed.labels, rows),
+            torch.split(packed.pixels, pixels),
+            torch.split(packed.rects, rows),
+            strict=True,
+        )
+    ]
+    extents = torch.split(packed.extents, rows[::2])
+    crowns = [
+        Crowns(*own, diameter_px=e[:, 0], centre_xy_px=e[:, 1:], ignored=Regions(*region))
+        for own, region, e in zip(parts[::2], parts[1::2], extents, strict=True)
+    ]
     return replace(packed.batch, crowns=crowns)
 
 

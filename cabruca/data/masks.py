@@ -38,10 +38,13 @@ def rle_counts(counts: str | Sequence[int]) -> npt.NDArray[np.int64]:
     extended, and from the third run on the difference to the run two before.
 
     Raises:
-        DataError: the string ends inside a number, or a run is negative.
+        DataError: the string ends inside a number, or a run is negative or larger than any picture.
     """
     runs = list(counts) if not isinstance(counts, str) else _unpack(counts)
-    out = np.asarray(runs, dtype=np.int64)
+    try:
+        out = np.asarray(runs, dtype=np.int64)
+    except OverflowError as error:
+        raise DataError("an RLE has a run of more than 2^63 px; write the annotation file anew") from error
     if out.size and out.min() < 0:
         raise DataError("an RLE has a negative run; write the annotation file anew")
     return out

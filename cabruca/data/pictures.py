@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cabruca.data import raster
 from cabruca.data.classes import class_meanings
 from cabruca.data.coco import Image, read_coco
-from cabruca.data.crowns import CrownTable
+from cabruca.data.crowns import CropCache, CrownTable
 from cabruca.data.raster import Array, Rect
 from cabruca.errors import DataError
 from cabruca.structures import IGNORE, InputSpec
@@ -59,10 +59,11 @@ class PictureSet:
         self._decoded: OrderedDict[tuple[Path, bool], tuple[Array, npt.NDArray[np.bool_]]] = OrderedDict()
         self._decoded_bytes = 0
         self._tables: dict[int, CrownTable] = {}
+        self._crops = CropCache()
         self._infos: dict[Path, raster.RasterInfo] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        caches = ("_decoded", "_decoded_bytes", "_tables", "_infos")
+        caches = ("_decoded", "_decoded_bytes", "_tables", "_crops", "_infos")
         return {k: v for k, v in self.__dict__.items() if k not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -79,7 +80,7 @@ class PictureSet:
     def pixels(self, i: int, window: Rect) -> tuple[Array, npt.NDArray[np.bool_]]:
         """`[C, h, w]` in the raster's type, and `[h, w]` False at NoData and outside. See `raster.read`."""
         picture = self.pictures[i]
-        self._check_size(picture)
+        self._check(picture)
         return self._read(picture.path, self.spec.bands, picture.grid_hw, window, nearest=False)
 
     def semantic_raster(self, i: int, window: Rect) -> npt.NDArray[np.uint8] | None:
@@ -112,10 +113,13 @@ class PictureSet:
     def table(self, i: int) -> CrownTable:
         """The picture's annotations."""
         if i not in self._tables:
-            if len(self._tables) >= 256:  # each may hold up to CROPS_BYTES of bitmaps
+            if len(self._tables) >= 256:
                 self._tables.pop(next(iter(self._tables)))
             picture = self.pictures[i]
-            self._tables[i] = CrownTable(picture.image, self._meanings, picture.grid_hw, self.gsd_m(i))
+            gsd_m = self.gsd_m(i)
+            self._tables[i] = CrownTable(
+                picture.image, self._meanings, picture.grid_hw, gsd_m, crops=self._crops, number=i
+            )
         return self._tables[i]
 
     def paints(self, i: int) -> bool:
@@ -137,7 +141,7 @@ class PictureSet:
             self._infos[path] = raster.info(path)
         return self._infos[path]
 
-    def _check_size(self, picture: PictureInfo) -> None:
+    def _check(self, picture: PictureInfo) -> None:
         found, image = self._info(picture.path), picture.image
         if (found.height, found.width) != (image.height, image.width):
             raise DataError(
@@ -146,6 +150,12 @@ class PictureSet:
             )
         if found.palette:
             raise DataError(f"picture '{picture.path}' stores palette numbers, not colours; convert it to RGB")
+        trained = self.spec.dtype
+        if trained is not None and raster.default_scale(found.dtype) != self.spec.scale:
+            raise DataError(
+                f"picture '{picture.path}' has {found.dtype} pixels and the network learnt from {trained} pixels "
+                f"divided by {self.spec.scale:g}; convert it to {trained}, or train with data.scale for both"
+            )
 
     def _read(
         self, path: Path, bands: tuple[int, ...], grid_hw: tuple[int, int], window: Rect, *, nearest: bool

@@ -11,36 +11,87 @@ import torch
 from torch import Tensor
 
 from cabruca.data.augment import Geometry
-from cabruca.data.crowns import CrownTable
+from cabruca.data.crowns import NOT_IGNORED, CrownTable
 from cabruca.data.masks import Crop, trim
 from cabruca.data.raster import Rect
-from cabruca.structures import CROWN_STRIDE, DENSITY_STRIDE, IGNORE, CroppedMasks, Crowns
+from cabruca.structures import (
+    CROWN_STRIDE,
+    DENSITY_STRIDE,
+    ENOUGH_KNOWN,
+    IGNORE,
+    CroppedMasks,
+    Crowns,
+    Regions,
+    known_share,
+)
 
 Matrix = npt.NDArray[np.float64]
+
+CENTRE_STEPS = 64
+"""Steps a pixel that crown centres are rounded to: binary, so that float32 holds them exactly in every window, and a
+crown on the line between two cores is counted by one of them."""
 
 
 @dataclass(frozen=True)
 class MovedCrowns:
-    """Crowns of one window, larger ones first: boxes `[N, 4]`, labels, diameters (tile px), the share of each that is
-    left inside the window, and crops (None without a mask)."""
+    """Crowns of one window, larger ones first: boxes `[N, 4]`, labels, diameters (tile px), centres `[N, 2]` of the
+    whole crowns' boxes, the share of each that is left inside the window, and crops (None without a mask)."""
 
     boxes_xyxy: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
     diameter_px: npt.NDArray[np.float64]
+    centre_xy: npt.NDArray[np.float64]
     visible: npt.NDArray[np.float64]
     crops: list[Crop | None]
 
-    def truth(self, min_visible_share: float) -> Crowns:
-        """Those of which at least this share is left (and anything at all)."""
+    def truth(
+        self,
+        min_visible_share: float,
+        valid: Tensor,
+        ignored: Regions,
+        core_xyxy: tuple[int, int, int, int] | None = None,
+    ) -> Crowns:
+        """Those of which at least this share is left (and anything at all), and in a grid those whose centre lies in
+        the core. A crown that lies mostly on NoData becomes an ignored region: it can be neither seen nor missed.
+
+        Args:
+            valid: bool `[H, W]`; ignored: the window's other ignored regions.
+        """
         sides = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
         # a small tolerance: a crown that lies inside whole must not be lost to a rounding
-        keep = np.flatnonzero((self.visible >= min_visible_share - 1e-6) & (sides.min(axis=1, initial=np.inf) > 0.5))
+        wanted = (self.visible >= min_visible_share - 1e-6) & (sides.min(axis=1, initial=np.inf) > 0.5)
+        if core_xyxy is not None:
+            low, high = core_xyxy[:2], core_xyxy[2:]
+            wanted |= ((self.centre_xy >= low) & (self.centre_xy < high)).all(axis=1) & (sides > 0).all(axis=1)
+        keep = np.flatnonzero(wanted)
+        boxes = torch.from_numpy(self.boxes_xyxy[keep].astype(np.float32))
+        if len(keep) and not bool(valid.all()):
+            seen = (known_share(boxes, valid) >= ENOUGH_KNOWN).numpy()
+            lost = keep[~seen]
+            if len(lost):
+                ignored = _joined(ignored, self.boxes_xyxy[lost], self.labels[lost], [self.crops[i] for i in lost])
+                keep, boxes = keep[seen], boxes[torch.from_numpy(seen)]
         return Crowns(
-            torch.from_numpy(self.boxes_xyxy[keep].astype(np.float32)),
+            boxes,
             torch.from_numpy(self.labels[keep]),
             CroppedMasks.from_crops([self.crops[i] for i in keep]),
             torch.from_numpy(self.diameter_px[keep].astype(np.float32)),
+            torch.from_numpy(self.centre_xy[keep].astype(np.float32)),
+            ignored,
         )
+
+
+def _joined(
+    regions: Regions, boxes: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], crops: Sequence[Crop | None]
+) -> Regions:
+    own = CroppedMasks.from_crops(crops)
+    return Regions(
+        torch.cat([regions.boxes_xyxy_px, torch.from_numpy(boxes.astype(np.float32))]),
+        torch.cat([regions.labels, torch.from_numpy(labels)]),
+        CroppedMasks(
+            torch.cat([regions.masks.pixels, own.pixels]), torch.cat([regions.masks.rect_xywh_px, own.rect_xywh_px])
+        ),
+    )
 
 
 def move_crowns(table: CrownTable, geometry: Geometry) -> MovedCrowns:
@@ -51,7 +102,22 @@ def move_crowns(table: CrownTable, geometry: Geometry) -> MovedCrowns:
     tight one around what is left.
     """
     rows = table.touching(geometry.window)
-    rows = rows[table.labels[rows] > 0]
+    return _move(table, rows[table.labels[rows] > 0], geometry)
+
+
+def move_regions(table: CrownTable, geometry: Geometry) -> Regions:
+    """The picture's crowds and ignored categories on the tile, whatever is left of them."""
+    rows = table.touching(geometry.window)
+    rows = rows[table.ignored[rows] != NOT_IGNORED]
+    if len(rows) == 0:
+        return Regions.empty()
+    moved = _move(table, rows, geometry)
+    left = np.flatnonzero((moved.boxes_xyxy[:, 2:] > moved.boxes_xyxy[:, :2]).all(axis=1) & (moved.visible > 0))
+    crops = [moved.crops[i] for i in left]
+    return _joined(Regions.empty(), moved.boxes_xyxy[left], table.ignored[rows[left]], crops)
+
+
+def _move(table: CrownTable, rows: npt.NDArray[np.int64], geometry: Geometry) -> MovedCrowns:
     matrix = geometry.matrix()
     tile_hw = geometry.tile_hw[::-1] if geometry.quarter_turn else geometry.tile_hw
     whole = _move_boxes(table.boxes_xyxy[rows], matrix)
@@ -72,9 +138,9 @@ def move_crowns(table: CrownTable, geometry: Geometry) -> MovedCrowns:
         if moved is None or not geometry.exact or share < 1:
             boxes[k] = 0.0 if moved is None else _box(moved)
         visible[k] = min(1.0, share)
-    return MovedCrowns(
-        boxes, table.labels[rows], np.array([table.diameter(i) for i in rows.tolist()]) * geometry.zoom, visible, crops
-    )
+    diameter = np.array([table.diameter(i) for i in rows.tolist()]) * geometry.zoom
+    centre = np.round((whole[:, :2] + whole[:, 2:]) / 2 * CENTRE_STEPS) / CENTRE_STEPS
+    return MovedCrowns(boxes, table.labels[rows], diameter, centre, visible, crops)
 
 
 def _box(crop: Crop) -> tuple[int, int, int, int]:
@@ -150,14 +216,14 @@ def _rectangle(box: npt.NDArray[np.float64]) -> Crop:
     return x0, y0, np.ones((y1 - y0, x1 - x0), dtype=np.uint8)
 
 
-def diameter_map(crowns: MovedCrowns, tile_hw: tuple[int, int]) -> Tensor | None:
+def diameter_map(crowns: MovedCrowns, valid: Tensor) -> Tensor | None:
     """float32 `[H/4, W/4]`: the diameter of the crown whose mask holds the pixel right below the cell's centre, smaller
-    crowns over larger; 0 where there is none. None when no crown has a mask. Crowns that are mostly cut off count too:
-    what is left of them still shows a crown of that diameter."""
+    crowns over larger; 0 where there is none, and where that pixel is not `valid` (bool `[H, W]`). None when no crown
+    has a mask. Crowns that are mostly cut off count too: what is left of them still shows a crown of that diameter."""
     if all(crop is None for crop in crowns.crops):
         return None
     step, half = CROWN_STRIDE, CROWN_STRIDE // 2
-    out = np.zeros((tile_hw[0] // step, tile_hw[1] // step), dtype=np.float32)
+    out = np.zeros((valid.shape[0] // step, valid.shape[1] // step), dtype=np.float32)
     for crop, diameter in zip(crowns.crops, crowns.diameter_px, strict=True):
         if crop is None:
             continue
@@ -165,7 +231,7 @@ def diameter_map(crowns: MovedCrowns, tile_hw: tuple[int, int]) -> Tensor | None
         first_x, first_y = -(-(x - half) // step), -(-(y - half) // step)
         part = bitmap[first_y * step + half - y :: step, first_x * step + half - x :: step] > 0
         out[first_y : first_y + part.shape[0], first_x : first_x + part.shape[1]][part] = diameter
-    return torch.from_numpy(out)
+    return torch.from_numpy(out) * valid[half::step, half::step][: out.shape[0], : out.shape[1]]
 
 
 def density_map(semantic: Tensor, tree_ids: Sequence[int]) -> Tensor:

@@ -97,8 +97,24 @@ def _truth(records: Sequence[PictureRecord], labels: list[int], kind: Kind) -> d
                 # a crown known by its box alone neither rewards nor punishes a mask: COCO's "crowd" is ignored
                 own |= {"segmentation": mask} if mask is not None else {"segmentation": _rectangle(box), "iscrowd": 1}
             annotations.append(own)
+        annotations += _crowds(r, i, labels, kind, first=len(annotations) + 1)
     categories = [{"id": k, "name": str(k)} for k in labels]
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _crowds(record: PictureRecord, image: int, labels: list[int], kind: Kind, first: int) -> list[dict[str, Any]]:
+    """Ignored regions as COCO's "crowd": a detection mostly inside one is neither right nor wrong. One that is about
+    every class is written once a class."""
+    regions = record.ignored
+    out: list[dict[str, Any]] = []
+    for box, label, mask in zip(regions.boxes_xywh_px, regions.labels, regions.masks, strict=True):
+        for k in labels if label == 0 else [int(label)] if label in labels else []:
+            own: dict[str, Any] = {"id": first + len(out), "image_id": image, "category_id": k, "iscrowd": 1}
+            own |= {"bbox": box.tolist(), "area": float(box[2] * box[3])}
+            if kind == "segm":
+                own["segmentation"] = mask if mask is not None else _rectangle(box)
+            out.append(own)
+    return out
 
 
 def _rectangle(box: npt.NDArray[np.float64]) -> list[list[float]]:

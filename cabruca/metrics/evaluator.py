@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -48,21 +48,31 @@ class Evaluator:
         ):
             self.records[record.picture] = record
 
-    def compute(self, runtime: Runtime, *, mask_labels: frozenset[int] = frozenset()) -> dict[str, float]:
+    def compute(
+        self,
+        runtime: Runtime,
+        *,
+        mask_labels: frozenset[int] = frozenset(),
+        heads: Collection[str] = ("instance", "semantic"),
+    ) -> dict[str, float]:
         """Every metric, the same on every rank; NaN where one is undefined.
 
         Args:
             mask_labels: labels whose masks the network has learnt.
+            heads: of the network; without `instance` nothing is known of crowns (NaN, while true counts stay), without
+                `semantic` nothing of land cover.
         """
         everyone: dict[str, PictureRecord] = {}
         for part in runtime.gather(self.records):
             everyone.update(part)
         records = [everyone[k] for k in sorted(everyone)]
-        matrices = [r.confusion for r in records if r.confusion is not None]
+        matrices = [r.confusion for r in records if r.confusion is not None and "semantic" in heads]
         pixels = np.sum(matrices, axis=0) if matrices else None
         names, cap = self.instance_names, self.config.max_detections
-        return {
+        crowns = {
             **detection_metrics(records, names, max_detections=cap, mask_labels=mask_labels),
-            **semantic_metrics(pixels, self.semantic_names, canopy=names),
             **count_metrics(records, names, score_threshold=self.config.score_threshold),
         }
+        if "instance" not in heads:
+            crowns = {k: v if k.endswith("_count_true") else float("nan") for k, v in crowns.items()}
+        return {**crowns, **semantic_metrics(pixels, self.semantic_names, canopy=names)}

@@ -2,6 +2,16 @@
 
 Truth and prediction are clipped alike to the picture's core (see structures.Sample), so that a picture cut into
 grid windows counts every pixel once.
+
+A crown is counted where its centre lies in the core. Truth brings the centre of the whole crown, so that exactly one
+window counts it, however large it is. A detection ends where its window ends, and its centre has to be guessed there:
+
+- along an axis in which an inner edge of the window cut it, it is taken to be at least as long as across (crowns are
+  about as wide as they are high), so the centre moves outwards; for a round crown cut along one axis this is exact;
+- one that was cut along both axes says nothing of its size and is not counted.
+
+No crown that fits into the overlap of two windows is cut where its centre lies in the core, so neither guess touches
+those; `data check` warns of larger ones. Ground of ignored regions is left out of the counts of both sides.
 """
 
 from __future__ import annotations
@@ -16,10 +26,13 @@ from faster_coco_eval.core import mask as rle_codec
 from torch import Tensor
 
 from cabruca.metrics.segmentation import confusion
-from cabruca.structures import Batch, CroppedMasks, Prediction
+from cabruca.structures import Batch, CroppedMasks, Edges, Prediction
 
 Rle = dict[str, Any]
 Floats = npt.NDArray[np.float64]
+PLAUSIBLE = 0.05
+"""Score from which on a crown that the cap cuts off would be missed; below it the list is filled with noise."""
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -30,7 +43,8 @@ class CrownSet:
     Attributes:
         boxes_xywh_px: `[N, 4]`; labels: `[N]`; scores: `[N]` (1 for truth).
         masks: compressed RLE of the core, None where a crown has no mask.
-        counted: bool `[N]`, the crown's centre lies in the core, so that no neighbour counts it again.
+        counted: bool `[N]`, the crown's centre lies in the core, so that no neighbour counts it again, and in no
+            ignored region of its class.
     """
 
     boxes_xywh_px: Floats
@@ -46,8 +60,9 @@ class PictureRecord:
 
     Attributes:
         picture: its stable id; size_hw_px: of the core; gsd_m: metres a pixel or None.
-        truth, found: crowns. confusion: `[K, K]` pixels, truth by row; None without semantic truth or head.
-        at_cap: as many crowns were found as the cap allows.
+        truth, found: crowns. ignored: regions where detections are neither right nor wrong, label 0 = of every class.
+        confusion: `[K, K]` pixels, truth by row; None without semantic truth or head.
+        at_cap: as many plausible crowns were found as the cap allows.
     """
 
     picture: str
@@ -55,6 +70,7 @@ class PictureRecord:
     gsd_m: float | None
     truth: CrownSet
     found: CrownSet
+    ignored: CrownSet
     confusion: Ints | None
     at_cap: bool
 
@@ -76,8 +92,24 @@ def picture_records(
     for b, found in enumerate(predictions):
         core = batch.cores_xyxy_px[b]
         crowns = batch.crowns[b]
-        truth = _Raw(crowns.boxes_xyxy_px, crowns.labels, np.ones(len(crowns)), crowns.masks.to("cpu"))
-        prediction = _Raw(found.boxes_xyxy_px, found.labels, found.scores.numpy(), found.masks)
+        regions = crowns.ignored.to("cpu")
+        truth = _Raw(
+            _floats(crowns.boxes_xyxy_px),
+            crowns.labels.cpu().numpy(),
+            np.ones(len(crowns)),
+            crowns.masks.to("cpu"),
+            _floats(crowns.centre_xy_px),
+        )
+        boxes = _floats(found.boxes_xyxy_px)
+        centres = guessed_centres(boxes, batch.sizes_hw_px[b], batch.inner_edges[b])
+        prediction = _Raw(boxes, found.labels.numpy(), found.scores.numpy(), found.masks, centres)
+        ignored = _Raw(
+            _floats(regions.boxes_xyxy_px),
+            regions.labels.numpy(),
+            np.ones(len(regions)),
+            regions.masks,
+            np.full((len(regions), 2), np.nan),
+        )
         pixels = None
         if found.semantic is not None:
             x0, y0, x1, y1 = core
@@ -89,10 +121,11 @@ def picture_records(
                 picture=batch.pictures[b],
                 size_hw_px=(core[3] - core[1], core[2] - core[0]),
                 gsd_m=batch.gsd_m[b],
-                truth=_clip(truth, core, min_visible_share),
-                found=_clip(prediction, core, min_visible_share),
+                truth=_clip(truth, core, min_visible_share, ignored),
+                found=_clip(prediction, core, min_visible_share, ignored),
+                ignored=_clip(ignored, core, 0.0),
                 confusion=pixels if pixels is not None and pixels.sum() > 0 else None,
-                at_cap=len(found.scores) >= max_detections,
+                at_cap=int((found.scores >= PLAUSIBLE).sum()) >= max_detections,
             )
         )
     return out
@@ -100,33 +133,70 @@ def picture_records(
 
 @dataclass(frozen=True)
 class _Raw:
-    """Crowns as they come, in pixels of the window."""
+    """Crowns as they come, in pixels of the window: `[N, 4]`, `[N]`, `[N]`, masks, `[N, 2]`."""
 
-    boxes_xyxy_px: Tensor
-    labels: Tensor
+    boxes_xyxy_px: Floats
+    labels: Ints
     scores: npt.NDArray[Any]
     masks: CroppedMasks | None
+    centre_xy_px: Floats
 
 
-def _clip(raw: _Raw, core: tuple[int, int, int, int], min_visible_share: float) -> CrownSet:
-    boxes = raw.boxes_xyxy_px.cpu().numpy().astype(np.float64).reshape(-1, 4)
+def _floats(values: Tensor) -> Floats:
+    return values.cpu().numpy().astype(np.float64)
+
+
+CUT_PX, CUT_SHARE = 2.0, 0.05
+"""A detection that ends within this many pixels, or this share of its longer side, of an inner edge was cut there."""
+
+
+def guessed_centres(boxes_xyxy_px: Floats, size_hw_px: tuple[int, int], inner_edges: Edges) -> Floats:
+    """Centres `[N, 2]` of detections `[N, 4]` whose window may have cut them (see the module), NaN where unknown."""
+    low, high = boxes_xyxy_px[:, :2], boxes_xyxy_px[:, 2:]
+    side = high - low
+    longest = side.max(axis=1, initial=0, keepdims=True)
+    near = np.maximum(CUT_PX, CUT_SHARE * longest)
+    size = np.array(size_hw_px[::-1], dtype=np.float64)
+    first = (low <= near) & np.array(inner_edges[:2])
+    last = (high >= size - near) & np.array(inner_edges[2:])
+    centre = (low + high) / 2
+    hidden = (longest - side) / 2
+    centre = centre + np.where(last & ~first, hidden, 0) - np.where(first & ~last, hidden, 0)
+    centre[(first | last).all(axis=1)] = np.nan
+    return centre
+
+
+def _clip(
+    raw: _Raw, core: tuple[int, int, int, int], min_visible_share: float, ignored: _Raw | None = None
+) -> CrownSet:
+    boxes = raw.boxes_xyxy_px
     x0, y0, x1, y1 = core
     low, high = np.array([x0, y0, x0, y0]), np.array([x1, y1, x1, y1])
     inside = np.clip(boxes, low, high)
     full = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     left = (inside[:, 2] - inside[:, 0]) * (inside[:, 3] - inside[:, 1])
-    keep = np.nonzero(left > np.maximum(min_visible_share * full - 1e-9, 0))[0]
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    counted: npt.NDArray[np.bool_] = np.all((centre >= [x0, y0]) & (centre < [x1, y1]), axis=1)
+    centre = raw.centre_xy_px
+    at_home: npt.NDArray[np.bool_] = np.all((centre >= [x0, y0]) & (centre < [x1, y1]), axis=1)
+    # at home it takes part however little shows: at the corner of four cores each shows a quarter
+    keep = np.nonzero((left > np.maximum(min_visible_share * full - 1e-9, 0)) | at_home)[0]
+    counted = at_home if ignored is None else at_home & ~_inside(centre, raw.labels, ignored)
     inside = inside - np.array([x0, y0, x0, y0])
     xywh = np.concatenate([inside[:, :2], inside[:, 2:] - inside[:, :2]], axis=1)
     return CrownSet(
         boxes_xywh_px=xywh[keep],
-        labels=raw.labels.cpu().numpy().astype(np.int64)[keep],
+        labels=raw.labels.astype(np.int64)[keep],
         scores=np.asarray(raw.scores, dtype=np.float64)[keep],
         masks=[None if raw.masks is None else _encode(raw.masks, int(i), core) for i in keep],
         counted=counted[keep],
     )
+
+
+def _inside(centre: Floats, labels: Ints, regions: _Raw) -> npt.NDArray[np.bool_]:
+    """bool `[N]`: the centre lies in the box of a region of that class, or of every class."""
+    box = regions.boxes_xyxy_px[None]
+    within = np.all((centre[:, None] >= box[..., :2]) & (centre[:, None] < box[..., 2:]), axis=2)
+    same = (regions.labels[None] == labels[:, None]) | (regions.labels[None] == 0)
+    return np.asarray((within & same).any(axis=1))
 
 
 def _encode(masks: CroppedMasks, i: int, core: tuple[int, int, int, int]) -> Rle | None:

@@ -76,6 +76,8 @@ def _create_body(name: str, in_channels: int, pretrained: bool) -> Any:
         raise ConfigError(
             f"model.backbone '{name}' does not offer feature maps at strides 4, 8, 16, 32; try resnet50"
         ) from error
+    if name not in OFFLINE_WEIGHTS:  # those are known to fit
+        _check_maps(name, probe)
     try:
         body = timm.create_model(
             name, features_only=True, in_chans=in_channels, out_indices=indices, pretrained=download
@@ -87,6 +89,29 @@ def _create_body(name: str, in_channels: int, pretrained: bool) -> Any:
     if offline is not None:
         load_imagenet(body, name, offline())
     return body
+
+
+PROBE_PX = 96
+"""Side of the picture that an unknown backbone is tried on: a multiple of 32, and not a side networks are made for."""
+
+
+@torch.no_grad()
+def _check_maps(name: str, body: Any) -> None:
+    """Refuse networks whose maps are not `[B, C, H, W]` (Swin's are `[B, H, W, C]`), or that fix the picture's size."""
+    channels, strides = list(body.feature_info.channels()), list(body.feature_info.reduction())
+    wanted = [(1, c, PROBE_PX // s, PROBE_PX // s) for c, s in zip(channels, strides, strict=True)]
+    try:
+        found = [tuple(m.shape) for m in body.eval()(torch.zeros(1, 3, PROBE_PX, PROBE_PX))]
+    except Exception as error:  # each family refuses a size in its own way
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(
+            f"model.backbone '{name}' cannot read pictures of any size ({reason}); try resnet50, or convnext_tiny"
+        ) from error
+    if found != wanted:
+        raise ConfigError(
+            f"model.backbone '{name}' gives maps of shape {list(found[0])} where {list(wanted[0])} (picture, channels, "
+            f"rows, columns) is needed; try resnet50, or convnext_tiny"
+        )
 
 
 def _no_weights(name: str, error: Exception) -> str:

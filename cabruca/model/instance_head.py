@@ -5,7 +5,7 @@ torchvision's pooler and predictors; own sampling and losses, a value per pictur
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,17 +19,20 @@ from cabruca.config.schema import ModelConfig
 from cabruca.draws import draw_key
 from cabruca.model.losses import box_loss, class_loss, mask_loss
 from cabruca.model.masks import mask_targets, paste
-from cabruca.model.matching import BACKGROUND, match, sample_balanced
+from cabruca.model.matching import BACKGROUND, covered, match, sample_balanced
 from cabruca.model.proposals import ProposalNetwork, anchors_known
 from cabruca.model.semantic_head import conv_norm
-from cabruca.structures import Batch, CroppedMasks
+from cabruca.structures import ENOUGH_KNOWN, Batch, CroppedMasks, known_share
 
 POSITIVE_SHARE = 0.25
 MASK_SIZE = 28
 SAMPLES = 1
 """Readings a bin and axis in RoI pooling: crowns span one or two feature cells a bin, and on a CPU the backward
 of four readings is a quarter of the whole step (measured)."""
-LOWEST_SCORE = 0.05
+LOWEST_SCORE = 0.01
+"""Crowns below it are not even looked at; recall at low scores is part of mAP, counts have their own threshold."""
+MASKS_AT_ONCE = 256
+"""Detections whose masks are read in one pass: their activations, not their number, bound the memory."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,9 @@ class InstanceHead(nn.Module):
         self.masks_per_picture = config.masks_per_picture
         self.register_buffer("mask_trained", torch.zeros(classes, dtype=torch.bool))
 
-    def losses(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """`rpn`, `box` and, where the batch has masks, `mask`: `[B]` each, differentiable."""
+    def losses(self, maps: list[Tensor], batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """`rpn`, `box` and, where the batch has masks, `mask`: `[B]` each, differentiable; and bool `[B]`, whether a
+        mask was learnt from in each picture."""
         found = self.rpn(maps)
         objectness, rpn_box = self.rpn.losses(found, batch)
         # the loss must not depend on the padding's size: proposals are clipped to the padded picture
@@ -85,8 +89,10 @@ class InstanceHead(nn.Module):
         proposals = self.rpn.proposals(found, [size] * len(batch))
         rois = [self._sample(p, batch, b) for b, p in enumerate(proposals)]
         out = {"rpn": objectness + rpn_box, "box": self._box_losses(maps, batch, rois)}
-        mask = self._mask_losses(maps, batch, rois)
-        return out if mask is None else {**out, "mask": mask}
+        chosen = [self._with_masks(roi, batch, b) for b, roi in enumerate(rois)]
+        with_masks = torch.tensor([len(index) > 0 for index in chosen], device=batch.images.device)
+        mask = self._mask_losses(maps, batch, rois, chosen)
+        return (out if mask is None else {**out, "mask": mask}), with_masks
 
     @torch.no_grad()
     def _sample(self, proposals: Tensor, batch: Batch, b: int) -> Rois:
@@ -97,6 +103,9 @@ class InstanceHead(nn.Module):
         matched = match(truth, boxes, low=0.5, high=0.5, rescue=False)
         labels = torch.where(matched >= 0, crowns.labels[matched.clamp(min=0)], 0) if len(crowns) else matched * 0
         labels[(matched == BACKGROUND) & ~anchors_known(boxes, batch.valid[b : b + 1])[0]] = -1
+        ignored = covered(boxes, crowns.ignore_xyxy_px)
+        if ignored is not None:
+            labels[(matched == BACKGROUND) & ignored] = -1
         positive, negative = sample_balanced(labels, draw_key(batch.keys[b], 2), self.rois_per_picture, POSITIVE_SHARE)
         index = torch.cat([positive, negative])
         return Rois(boxes[index], labels[index], matched[index].clamp(min=0))
@@ -111,7 +120,8 @@ class InstanceHead(nn.Module):
             positive = (roi.labels > 0).nonzero().flatten()
             truth = batch.crowns[b].boxes_xyxy_px.to(roi.boxes_xyxy_px.dtype)[roi.crown[positive]]
             targets = self.coder.encode_single(truth, roi.boxes_xyxy_px[positive])
-            own = offset.reshape(len(roi.labels), -1, 4)[positive, roi.labels[positive]]
+            # a window of NoData alone has no RoI, so the number of classes cannot be left to reshape
+            own = offset.reshape(len(roi.labels), logit.shape[1], 4)[positive, roi.labels[positive]]
             out.append(class_loss(logit, roi.labels) + box_loss(own, targets, len(roi.labels)))
         return torch.stack(out)
 
@@ -122,16 +132,14 @@ class InstanceHead(nn.Module):
 
     @staticmethod
     def _pool(pooler: nn.Module, maps: list[Tensor], boxes: list[Tensor], size: torch.Size) -> Tensor:
-        named = {str(i): m for i, m in enumerate(maps)}
-        pooled: Tensor = pooler(
-            named,
-            [b.to(maps[0].dtype) if maps[0].dtype == torch.float64 else b.float() for b in boxes],
-            [tuple(size)] * len(boxes),
-        )
+        # RoIAlign has autocast kernels on CPU and CUDA alone, which do just this; on MPS half precision maps beside
+        # float32 boxes would be refused (written from torchvision's registrations; not run on MPS)
+        dtype = torch.float64 if maps[0].dtype == torch.float64 else torch.float32
+        named = {str(i): m.to(dtype) for i, m in enumerate(maps)}
+        pooled: Tensor = pooler(named, [b.to(dtype) for b in boxes], [tuple(size)] * len(boxes))
         return pooled
 
-    def _mask_losses(self, maps: list[Tensor], batch: Batch, rois: list[Rois]) -> Tensor | None:
-        chosen = [self._with_masks(roi, batch, b) for b, roi in enumerate(rois)]
+    def _mask_losses(self, maps: list[Tensor], batch: Batch, rois: list[Rois], chosen: list[Tensor]) -> Tensor | None:
         counts = [len(index) for index in chosen]
         if sum(counts) == 0:
             return None
@@ -171,7 +179,7 @@ class InstanceHead(nn.Module):
             zip(torch.split(logits, counts), torch.split(offsets, counts), strict=True)
         ):
             boxes, scores, labels = self._best(proposals[b], logit, offset, batch.sizes_hw_px[b])
-            known = anchors_known(boxes, batch.valid[b : b + 1])[0]
+            known = known_share(boxes, batch.valid[b]) >= ENOUGH_KNOWN
             boxes, scores, labels = boxes[known], scores[known], labels[known]
             keep = batched_nms(boxes.float(), scores.float(), labels, nms_iou)[:max_detections]
             out.append(Detections(boxes[keep], scores[keep], labels[keep], None))
@@ -191,12 +199,24 @@ class InstanceHead(nn.Module):
         return boxes[keep], scores[keep], labels[keep]
 
     def _add_masks(self, maps: list[Tensor], batch: Batch, found: list[Detections]) -> list[Detections]:
-        boxes, labels = [d.boxes_xyxy_px for d in found], torch.cat([d.labels for d in found])
-        if len(labels) == 0:
-            return [Detections(d.boxes_xyxy_px, d.scores, d.labels, CroppedMasks.empty()) for d in found]
-        probability = self._read_masks(maps, boxes, labels, batch.images.shape[-2:]).sigmoid()
-        parts = torch.split(probability, [len(b) for b in boxes])
-        return [
-            Detections(d.boxes_xyxy_px, d.scores, d.labels, paste(p, d.boxes_xyxy_px, *size))
-            for d, p, size in zip(found, parts, batch.sizes_hw_px, strict=True)
-        ]
+        padded = batch.images.shape[-2:]
+        out = []
+        for b, (d, size) in enumerate(zip(found, batch.sizes_hw_px, strict=True)):
+            own = [m[b : b + 1] for m in maps]
+            usable = self.mask_trained[d.labels].nonzero().flatten()
+            parts = [self._masks_of(own, d, index, padded, size) for index in torch.split(usable, MASKS_AT_ONCE)]
+            # a class whose masks were never learnt keeps its empty rectangle: its crowns are boxes
+            rect = torch.zeros(len(d.labels), 4, dtype=torch.int64, device=d.labels.device)
+            rect[usable] = torch.cat([p.rect_xywh_px for p in parts])
+            out.append(replace(d, masks=CroppedMasks(torch.cat([p.pixels for p in parts]), rect)))
+        return out
+
+    def _masks_of(
+        self, maps: list[Tensor], found: Detections, index: Tensor, padded: torch.Size, size: tuple[int, int]
+    ) -> CroppedMasks:
+        """The masks of one picture's detections at `index`."""
+        if len(index) == 0:
+            return CroppedMasks.empty().to(index.device)
+        boxes = found.boxes_xyxy_px[index]
+        logits = self._read_masks(maps, [boxes], found.labels[index], padded)
+        return paste(logits.sigmoid(), boxes, *size)

@@ -10,6 +10,8 @@ from cabruca.draws import uniform
 
 BACKGROUND = -1
 BETWEEN = -2
+COVERED = 0.5
+"""Share of a box's own area inside an ignored region from which on it is neither crown nor background."""
 BLOCK = 1 << 21
 """IoU values held at once (8 MiB in fp32, a few times that with box_iou's intermediates)."""
 
@@ -54,6 +56,25 @@ def match(
 def _is_best(iou: Tensor, best_of_crown: Tensor) -> Tensor:
     """bool `[A]`: the box reaches some crown's best IoU (a crown that overlaps nothing rescues nothing)."""
     return ((iou == best_of_crown[:, None]) & (best_of_crown[:, None] > 0)).any(dim=0)
+
+
+def covered(boxes_xyxy_px: Tensor, regions_xyxy_px: Tensor, block: int = BLOCK) -> Tensor | None:
+    """bool `[A]`: the box lies in one of the regions with COVERED of its own area or more (COCO's rule for a "crowd":
+    the intersection over the box's own area). None where there are no regions, so that it costs nothing.
+
+    Args:
+        boxes_xyxy_px: `[A, 4]`; regions_xyxy_px: `[M, 4]`.
+    """
+    if regions_xyxy_px.shape[0] == 0:
+        return None
+    regions = regions_xyxy_px.to(boxes_xyxy_px.dtype)
+    parts = []
+    for part in torch.split(boxes_xyxy_px, max(1, block // regions.shape[0])):
+        low = torch.maximum(part[:, None, :2], regions[None, :, :2])
+        high = torch.minimum(part[:, None, 2:], regions[None, :, 2:])
+        shared = (high - low).clamp(min=0).prod(dim=2).amax(dim=1)
+        parts.append(shared >= COVERED * (part[:, 2:] - part[:, :2]).prod(dim=1))
+    return torch.cat(parts)
 
 
 def sample_balanced(labels: Tensor, key: int, count: int, positive_share: float) -> tuple[Tensor, Tensor]:

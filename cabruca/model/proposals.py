@@ -19,7 +19,7 @@ from cabruca.config.schema import ModelConfig
 from cabruca.draws import draw_key
 from cabruca.model.backbone import STRIDES
 from cabruca.model.losses import box_loss, objectness_loss
-from cabruca.model.matching import BACKGROUND, BETWEEN, match, sample_balanced
+from cabruca.model.matching import BACKGROUND, BETWEEN, covered, match, sample_balanced
 from cabruca.structures import Batch
 
 ANCHORS_PER_PICTURE = 256
@@ -83,9 +83,11 @@ class ProposalNetwork(nn.Module):
         ]
 
     def _of_picture(self, logits: Tensor, offsets: Tensor, found: Candidates, size: tuple[int, int]) -> Tensor:
+        # whole pictures hold more crowns than training windows
+        most = self.keep if self.training else 2 * self.keep
         chosen, levels, first = [], [], 0
         for level, count in enumerate(found.per_level):
-            best = logits[first : first + count].topk(min(self.keep, count)).indices + first
+            best = logits[first : first + count].topk(min(most, count)).indices + first
             chosen.append(best)
             levels.append(torch.full_like(best, level))
             first += count
@@ -94,7 +96,7 @@ class ProposalNetwork(nn.Module):
         boxes: Tensor = clip_boxes_to_image(decoded, size)
         keep = remove_small_boxes(boxes, 1e-3)
         boxes, scores, level_of = boxes[keep], logits[index][keep], level_of[keep]
-        keep = batched_nms(boxes.float(), scores.float(), level_of, NMS_IOU)[: self.keep]
+        keep = batched_nms(boxes.float(), scores.float(), level_of, NMS_IOU)[:most]
         return boxes[keep]
 
     def losses(self, found: Candidates, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -109,6 +111,9 @@ class ProposalNetwork(nn.Module):
         matched = match(crowns, anchors, low=0.3, high=0.7, rescue=True)
         label = (matched >= 0).long()
         label[(matched == BETWEEN) | ((matched == BACKGROUND) & ~known)] = -1
+        ignored = covered(anchors, batch.crowns[b].ignore_xyxy_px)
+        if ignored is not None:
+            label[(matched == BACKGROUND) & ignored] = -1
         positive, negative = sample_balanced(label, draw_key(batch.keys[b], 1), ANCHORS_PER_PICTURE, 0.5)
         objectness = objectness_loss(found.logits[b], positive, negative)
         targets = self.coder.encode_single(crowns[matched[positive]], anchors[positive])

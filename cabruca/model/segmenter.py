@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +25,13 @@ class Terms:
     Attributes:
         heads: instance, semantic, crown, density (those that are on and have truth in this batch); unweighted.
         instance_parts: rpn, box, mask: what the instance loss is the sum of.
+        known: for every head that is on, and `instance/mask`: bool `[B]`, whether the picture has truth for it. Where
+            it has not, the loss above is 0 and means nothing.
     """
 
     heads: dict[str, Tensor]
     instance_parts: dict[str, Tensor]
+    known: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,23 @@ class Output:
     predictions: list[Prediction] | None
 
 
+@dataclass(frozen=True)
+class _Dense:
+    """Outputs of the dense heads, None where not computed; `taught`: heads with truth in this batch."""
+
+    semantic: Tensor | None
+    crown: Tensor | None
+    density: Tensor | None
+    taught: frozenset[str]
+
+
 class Segmenter(nn.Module):
     """Crowns, land cover, crown diameter and canopy density of a batch of pictures.
 
     Args:
         config: sections `model`, `loss` and `validation` are read.
-        spec: bands, mean and std; mean and std become buffers and travel with the weights.
+        spec: bands, mean and std. Mean and std become buffers that are no part of the state dict: the specification is
+            their only source. State dicts of before, which hold them, load all the same.
         weights: False leaves pretrained weights out, for a state dict that comes next.
     """
 
@@ -54,8 +69,9 @@ class Segmenter(nn.Module):
         super().__init__()
         model = config.model
         channels = model.fpn_channels
-        self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32).reshape(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(spec.std, dtype=torch.float32).reshape(-1, 1, 1))
+        self.register_buffer("mean", _per_band(spec.mean), persistent=False)
+        self.register_buffer("std", _per_band(spec.std), persistent=False)
+        self.register_load_state_dict_pre_hook(_without_statistics)  # type: ignore[no-untyped-call]
         self.backbone = Backbone(model, len(spec.bands), weights=weights)
         self.instance = InstanceHead(model) if "instance" in model.heads else None
         self.semantic = SemanticHead(channels, model.num_semantic_classes) if "semantic" in model.heads else None
@@ -68,13 +84,18 @@ class Segmenter(nn.Module):
     def forward(self, batch: Batch, *, losses: bool = True, predictions: bool = False) -> Output:
         """One pass. Losses change no statistic, so validation may ask for both at once."""
         maps = self.backbone(self.normalised(batch))
+        known = self._known(batch) if losses else {}
+        taught = frozenset(name for name, pictures in known.items() if bool(pictures.any()))
         # a head without truth in this batch is not even computed, unless its prediction is wanted
-        semantic = self._dense(self.semantic, maps, predictions or bool((batch.semantic != IGNORE).any()))
-        crown = self._dense(self.crown, maps, predictions or bool((batch.crown_diameter_px > 0).any()))
-        density = self._dense(self.density, maps, predictions or bool((batch.density >= 0).any()))
+        dense = _Dense(
+            semantic=self._dense(self.semantic, maps, predictions or "semantic" in taught),
+            crown=self._dense(self.crown, maps, predictions or "crown" in taught),
+            density=self._dense(self.density, maps, predictions or "density" in taught),
+            taught=taught,
+        )
         return Output(
-            terms=self._terms(maps, batch, semantic, crown, density) if losses else None,
-            predictions=self._predictions(maps, batch, semantic, crown, density) if predictions else None,
+            terms=self._terms(maps, batch, dense, known) if losses else None,
+            predictions=self._predictions(maps, batch, dense) if predictions else None,
         )
 
     def normalised(self, batch: Batch) -> Tensor:
@@ -89,30 +110,42 @@ class Segmenter(nn.Module):
         out: Tensor = head(maps)
         return out if out.dtype == torch.float64 else out.float()
 
-    def _terms(
-        self, maps: list[Tensor], batch: Batch, semantic: Tensor | None, crown: Tensor | None, density: Tensor | None
-    ) -> Terms:
+    def _known(self, batch: Batch) -> dict[str, Tensor]:
+        """Head that is on -> bool `[B]`, whether the picture has truth for it; no crowns is truth too."""
+        out: dict[str, Tensor] = {}
+        if self.instance is not None:
+            out["instance"] = torch.ones(len(batch), dtype=torch.bool, device=batch.images.device)
+        if self.semantic is not None:
+            out["semantic"] = (batch.semantic != IGNORE).flatten(1).any(dim=1)
+        if self.crown is not None:
+            out["crown"] = (batch.crown_diameter_px > 0).flatten(1).any(dim=1)
+        if self.density is not None:
+            out["density"] = (batch.density >= 0).flatten(1).any(dim=1)
+        return out
+
+    def _terms(self, maps: list[Tensor], batch: Batch, dense: _Dense, known: dict[str, Tensor]) -> Terms:
         heads: dict[str, Tensor] = {}
-        parts = self.instance.losses(maps, batch) if self.instance is not None else {}
-        if parts:
+        parts: dict[str, Tensor] = {}
+        if self.instance is not None:
+            parts, with_masks = self.instance.losses(maps, batch)
+            known = {**known, "instance/mask": with_masks}
             heads["instance"] = torch.stack(list(parts.values())).sum(dim=0)
-        if semantic is not None and bool((batch.semantic != IGNORE).any()):
+        if dense.semantic is not None and "semantic" in dense.taught:
             heads["semantic"] = semantic_loss(
-                semantic,
+                dense.semantic,
                 batch.semantic,
                 class_weights=self.loss_config.semantic_class_weights,
                 dice_weight=self.loss_config.semantic_dice,
             )
-        if crown is not None and bool((batch.crown_diameter_px > 0).any()):
-            heads["crown"] = crown_loss(crown, batch.crown_diameter_px)
-        if density is not None and bool((batch.density >= 0).any()):
-            heads["density"] = density_loss(density, batch.density)
-        return Terms(heads, parts)
+        if dense.crown is not None and "crown" in dense.taught:
+            heads["crown"] = crown_loss(dense.crown, batch.crown_diameter_px)
+        if dense.density is not None and "density" in dense.taught:
+            heads["density"] = density_loss(dense.density, batch.density)
+        return Terms(heads, parts, known)
 
     @torch.no_grad()
-    def _predictions(
-        self, maps: list[Tensor], batch: Batch, semantic: Tensor | None, crown: Tensor | None, density: Tensor | None
-    ) -> list[Prediction]:
+    def _predictions(self, maps: list[Tensor], batch: Batch, dense: _Dense) -> list[Prediction]:
+        semantic, crown, density = dense.semantic, dense.crown, dense.density
         found: list[Detections] | None = None
         if self.instance is not None:
             found = self.instance.detect(maps, batch, max_detections=self.max_detections, nms_iou=self.nms_iou)
@@ -131,6 +164,16 @@ class Segmenter(nn.Module):
                 )
             )
         return out
+
+
+def _per_band(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
+
+
+def _without_statistics(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Drop the mean and std that early checkpoints hold."""
+    for name in ("mean", "std"):
+        state_dict.pop(prefix + name, None)
 
 
 def _no_crowns() -> tuple[Tensor, Tensor, Tensor]:

@@ -21,14 +21,14 @@ from cabruca.data.dataset import EvaluationWindows, TrainWindows, input_spec
 from cabruca.data.loaders import evaluation_batches, train_batches
 from cabruca.errors import DataError
 from cabruca.runtime import Runtime
-from cabruca.structures import Batch, CroppedMasks, Crowns, Sample
+from cabruca.structures import Batch, CroppedMasks, Crowns, Regions, Sample
 
 ALL_ON = AugmentationConfig(random_rotate=0.6, random_scale=0.6, brightness_contrast=0.8, random_crop=True)
 
 
 def _flat(value: Any) -> list[Any]:
     """Every tensor and plain value inside samples and batches, in order."""
-    if isinstance(value, Sample | Batch | Crowns | CroppedMasks):
+    if isinstance(value, Sample | Batch | Crowns | Regions | CroppedMasks):
         return [x for f in fields(value) for x in _flat(getattr(value, f.name))]
     if isinstance(value, list | tuple):
         return [x for v in value for x in _flat(v)]

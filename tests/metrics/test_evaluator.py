@@ -95,7 +95,12 @@ def windows_of(sample: Sample, side: int, context: int) -> list[Sample]:
             shift = torch.tensor([x0, y0, x0, y0], dtype=torch.float32)
             crowns = sample.crowns
             masks = CroppedMasks(crowns.masks.pixels, crowns.masks.rect_xywh_px - torch.tensor([x0, y0, 0, 0]))
-            moved = dataclasses.replace(crowns, boxes_xyxy_px=crowns.boxes_xyxy_px - shift, masks=masks)
+            moved = dataclasses.replace(
+                crowns,
+                boxes_xyxy_px=crowns.boxes_xyxy_px - shift,
+                masks=masks,
+                centre_xy_px=crowns.centre_xy_px - shift[:2],
+            )
             out.append(
                 dataclasses.replace(
                     sample,
