@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from cabruca.cli.main import main
 from cabruca.config.load import load_config
+from cabruca.errors import DataError
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "training_config_light.yaml"
 
@@ -70,3 +71,16 @@ def test_synth_refuses_a_plot_that_is_too_small(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["data", "synth", "--output-dir", str(tmp_path), "--size-px", "64"])
     assert result.exit_code == 2
     assert result.stderr.startswith("cabruca: error: Invalid value for '--size-px': 64 is not in the range x>=128")
+
+
+@pytest.mark.parametrize("flag", ["--out", "--output-dir"])
+def test_synth_takes_both_names_of_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flag: str) -> None:
+    given: list[object] = []
+
+    def draw(out: object, **_: object) -> None:
+        given.append(out)
+        raise DataError("that is enough")
+
+    monkeypatch.setattr("cabruca.data.synthetic.draw_plot", draw)
+    assert CliRunner().invoke(main, ["data", "synth", flag, str(tmp_path)]).exit_code == 2
+    assert given == [str(tmp_path)]

@@ -156,8 +156,18 @@ run_training(line_config(sys.argv[1], experiment_name="a", tracking__wandb=True)
 """
 
 
-def test_wandb_offline_leaves_a_run_and_says_how_to_send_it(tmp_path: Path) -> None:
-    env = {**os.environ, "WANDB_MODE": "offline", "PYTHONPATH": str(Path(__file__).parents[1])}
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"WANDB_MODE": "offline"},
+        {"WANDB_MODE": "unset", "WANDB_API_KEY": "unset", "NETRC": "unset"},
+    ],
+    ids=["asked for", "no key"],
+)
+def test_wandb_offline_leaves_a_run_and_says_how_to_send_it(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Without a key and without a word on the mode, offline is what works: said once, nothing is lost."""
+    env = {**os.environ, **environment, "PYTHONPATH": str(Path(__file__).parents[1]), "HOME": str(tmp_path)}
+    env = {name: value for name, value in env.items() if value != "unset"}
     done = subprocess.run(
         [sys.executable, "-c", WANDB_SCRIPT, str(tmp_path)],
         check=False,
@@ -170,9 +180,11 @@ def test_wandb_offline_leaves_a_run_and_says_how_to_send_it(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "a" / "wandb").glob("offline-run-*")
     assert list(folder.glob("*.wandb"))
-    assert f"wandb sync {folder}" in done.stderr
+    assert done.stderr.count(f"wandb sync {folder}") == 1
+    assert done.stderr.count("no API key: this run is kept offline") == (environment["WANDB_MODE"] == "unset")
+    assert "switched off" not in done.stderr
     assert "Traceback" not in done.stderr
-    assert {p.name for p in tmp_path.iterdir()} == {"a"}
+    assert {p.name for p in tmp_path.iterdir() if not p.name.startswith(".")} == {"a"}
 
 
 def test_wandb_without_a_key_does_not_ask_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
