@@ -54,9 +54,15 @@ class DrawsInBatches(LineTask):
             yield type(points)(points.x + torch.rand(1), points.y, points.pictures)
 
 
+class ForgetsAName(LineTask):
+    def metric_names(self) -> frozenset[str]:
+        return frozenset({"loss_line"})
+
+
 @pytest.mark.parametrize(
     ("task", "rule"),
     [
+        (ForgetsAName, "names all of them"),
         (GlobalSeed, "global generator untouched"),
         (Unseeded, "seed alone"),
         (NoPart, "belongs to a part"),

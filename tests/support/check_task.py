@@ -13,7 +13,7 @@ from memory_reporter import through_a_file
 from torch import Tensor, nn
 
 from cabruca.runtime import Runtime
-from cabruca.train.protocols import Losses, Task, Validation
+from cabruca.train.protocols import Losses, Task, Validation, metric_names, prepare
 
 PARTS = ("backbone", "heads", "custom")
 
@@ -89,6 +89,7 @@ def _losses(task: Task, model: nn.Module, cuts: list[list[int]], runtime: Runtim
 
 def _check_validation(make: Callable[[], Task], runtime: Runtime) -> None:
     task = make()
+    prepare(task)
     model = task.build_model().to(runtime.device).train()
     before, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     found = [task.validate(model, runtime, contextlib.nullcontext, epoch=1) for _ in range(2)]
@@ -100,6 +101,8 @@ def _check_validation(make: Callable[[], Task], runtime: Runtime) -> None:
     first, second = ({k: repr(v) for k, v in validation.metrics.items()} for validation in found)
     assert first == second, "validate is repeatable"
     assert first, "validate measures something"
+    named = metric_names(task)
+    assert named is None or first.keys() <= named, "a task that names its metrics beforehand names all of them"
     assert all(type(value) is float for value in found[0].metrics.values()), "metrics are floats"
     assert not any(name.startswith("val/") for name in first), "the loop adds val/"
 
