@@ -47,6 +47,7 @@ def test_heads_learn_from_the_truth_there_is(
 ) -> None:
     found, reporter = two_steps(real_data(name), tmp_path, {"data.category_map": category_map})
     assert {h for h in HEADS if found[f"train/loss_{h}"] > 0} == set(learning)
+    assert {h for h in HEADS if math.isnan(found[f"train/loss_{h}"])} == set(HEADS) - set(learning)
     assert found["val/total_count_true"] > 0
     has_masks = "crown" in learning
     assert bool(reporter.state["model"]["instance.mask_trained"].any()) == has_masks

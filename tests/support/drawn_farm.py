@@ -19,8 +19,14 @@ SIDE = 128
 CATEGORIES = [{"id": 1, "name": "cacao_tree"}, {"id": 2, "name": "shade_tree"}]
 
 
-def write_farm(folder: Path, *, pictures: int = 3, boxes_only: bool = False) -> Path:
-    """`<folder>/images/*.png` and `<folder>/farm.json`; the same pixels and crowns every time."""
+def write_farm(
+    folder: Path, *, pictures: int = 3, boxes_only: bool = False, box_classes: frozenset[int] = frozenset()
+) -> Path:
+    """`<folder>/images/*.png` and `<folder>/farm.json`; the same pixels and crowns every time.
+
+    Args:
+        boxes_only: no crown has a mask; box_classes: those of these classes have none.
+    """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     coco: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
     for k in range(1, pictures + 1):
@@ -31,7 +37,8 @@ def write_farm(folder: Path, *, pictures: int = 3, boxes_only: bool = False) -> 
         Image.fromarray(pixels).save(folder / "images" / f"{k}.png")
         coco["images"].append({"id": k, "file_name": f"{k}.png", "width": SIDE, "height": SIDE, "gsd_m": 0.1})
         coco["annotations"] += [
-            _annotation(d, k, len(coco["annotations"]) + i, boxes_only) for i, d in enumerate(discs, 1)
+            _annotation(d, k, len(coco["annotations"]) + i, boxes_only or d[3] in box_classes)
+            for i, d in enumerate(discs, 1)
         ]
     (folder / "farm.json").write_text(json.dumps(coco))
     return folder

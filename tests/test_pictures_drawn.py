@@ -1,0 +1,111 @@
+"""The pictures of truth beside prediction: panels, colours, outlines where the crowns are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from drawn import SPEC, drawn_sample, light_config, perfect
+
+from cabruca.pictures import COVER_COLOURS, CROWN_COLOURS, draw_comparison
+from cabruca.structures import IGNORE, CroppedMasks, Prediction, Sample, collate
+
+TITLE_PX, GAP_PX, ZOOM = 22, 4, 4
+"""128 px are enlarged four times to 512."""
+
+
+def draw(sample: Sample, found: Prediction) -> npt.NDArray[np.uint8]:
+    return draw_comparison(collate([sample]), found, 0, SPEC, light_config()).rgb
+
+
+def panel(rgb: npt.NDArray[np.uint8], row: int, column: int, hw: tuple[int, int] = (128, 128)) -> npt.NDArray[np.uint8]:
+    """One panel without its title."""
+    h, w = hw[0] * ZOOM, hw[1] * ZOOM
+    y, x = row * (h + TITLE_PX + GAP_PX) + TITLE_PX, column * (w + GAP_PX)
+    return rgb[y : y + h, x : x + w]
+
+
+def coloured(part: npt.NDArray[np.uint8], colour: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+    out: npt.NDArray[np.bool_] = (part == np.array(colour)).all(axis=2)
+    return out
+
+
+def test_four_panels_two_a_row_with_a_name() -> None:
+    sample = drawn_sample([(40, 40, 14, 1)])
+    picture = draw_comparison(collate([sample]), perfect(sample), 0, SPEC, light_config())
+    assert picture.rgb.shape == (2 * (512 + TITLE_PX) + GAP_PX, 2 * 512 + GAP_PX, 3)
+    assert picture.rgb.dtype == np.uint8
+    assert picture.name == "val_0_0_0"
+
+
+def test_outlines_lie_on_the_rim_of_the_masks_in_the_colour_of_their_class() -> None:
+    discs = [(40.0, 40.0, 14.0, 1), (90.0, 80.0, 20.0, 2)]
+    sample = drawn_sample(discs)
+    rgb = draw(sample, perfect(sample))
+    for column in (0, 1):
+        part = panel(rgb, 0, column)
+        rows, columns = np.mgrid[: part.shape[0], : part.shape[1]] + 0.5
+        for x, y, radius, label in discs:
+            rim = coloured(part, CROWN_COLOURS[label - 1])
+            distance = np.hypot(columns - x * ZOOM, rows - y * ZOOM)
+            assert rim.sum() > 2 * np.pi * radius * ZOOM, "a line about two pixels wide"
+            assert distance[rim].min() > (radius - 2) * ZOOM - 2
+            assert distance[rim].max() < (radius + 1) * ZOOM + 2
+
+
+def test_doubtful_predictions_are_left_out_and_boxes_drawn_without_masks() -> None:
+    sample = drawn_sample([(40, 40, 14, 1), (90, 80, 20, 2)])
+    right = perfect(sample)
+    scores = torch.tensor([0.9, 0.2])
+    found = dataclasses.replace(right, scores=scores, masks=CroppedMasks.empty(2))
+    part = panel(draw(sample, found), 0, 1)
+    assert not coloured(part, CROWN_COLOURS[1]).any()
+    rows, columns = np.nonzero(coloured(part, CROWN_COLOURS[0]))
+    box = right.boxes_xyxy_px[0].numpy() * ZOOM
+    np.testing.assert_allclose([columns.min(), rows.min(), columns.max(), rows.max()], box, atol=1.01)
+    inner = coloured(part, CROWN_COLOURS[0])[int(box[1]) + 4 : int(box[3]) - 4, int(box[0]) + 4 : int(box[2]) - 4]
+    assert not inner.any(), "a rectangle, not filled"
+
+
+def test_a_prediction_of_another_class_may_have_no_mask() -> None:
+    sample = drawn_sample([(40, 40, 14, 1), (90, 80, 20, 2)])
+    right = perfect(sample)
+    first = right.masks.select(torch.tensor([0]))  # type: ignore[union-attr]
+    rect = torch.cat([first.rect_xywh_px, torch.zeros(1, 4, dtype=torch.int64)])
+    part = panel(draw(sample, dataclasses.replace(right, masks=CroppedMasks(first.pixels, rect))), 0, 1)
+    rows, columns = np.nonzero(coloured(part, CROWN_COLOURS[1]))
+    box = right.boxes_xyxy_px[1].numpy() * ZOOM
+    np.testing.assert_allclose([columns.min(), rows.min(), columns.max(), rows.max()], box, atol=1.01)
+
+
+def test_land_cover_is_tinted_and_what_is_unknown_dark() -> None:
+    sample = drawn_sample([(40, 40, 14, 2)])
+    semantic = sample.semantic.clone()  # type: ignore[union-attr]
+    semantic[100:] = IGNORE
+    sample = dataclasses.replace(sample, image=torch.full_like(sample.image, 0.5), semantic=semantic)
+    part = panel(draw(sample, perfect(drawn_sample([]))), 1, 0)
+    shade = part[40 * ZOOM, 40 * ZOOM]
+    np.testing.assert_allclose(shade, 0.65 * np.array(COVER_COLOURS[2]), atol=1)
+    assert part[110 * ZOOM, 40 * ZOOM].max() == 0, "a third of a picture that is stretched to black"
+
+
+def test_without_land_cover_there_are_two_panels() -> None:
+    sample = drawn_sample([(40, 40, 14, 1)], masks=False)
+    assert draw(sample, perfect(sample)).shape == (512 + TITLE_PX, 2 * 512 + GAP_PX, 3)
+
+
+def test_tall_pictures_stand_in_one_row_and_padding_is_cut() -> None:
+    sample = drawn_sample([(20, 40, 14, 1)])
+    sample = dataclasses.replace(sample, size_hw_px=(128, 64))
+    found = dataclasses.replace(perfect(sample), semantic=sample.semantic[:, :64])  # type: ignore[index]
+    assert draw(sample, found).shape == (512 + TITLE_PX, 4 * 256 + 3 * GAP_PX, 3)
+
+
+def test_one_band_is_grey_and_of_four_the_first_three_are_shown() -> None:
+    for bands in (1, 4):
+        sample = drawn_sample([], bands=bands)
+        sample = dataclasses.replace(sample, image=torch.rand(bands, 128, 128))
+        part = panel(draw(sample, perfect(sample)), 0, 0).astype(int)
+        assert (np.ptp(part, axis=2).max() == 0) == (bands == 1)
