@@ -21,6 +21,8 @@ RADIUS = 60
 HW = (448, 448)
 SIDE, OVERLAP = 256, 64
 LINE = 224  # two windows of 256 on 448 px share 64 px, 192 .. 256; the line between the cores lies in their middle
+GRIDS = [(SIDE, OVERLAP), (LINE, 0)]
+"""Side and overlap of windows whose cores meet at LINE; the second share nothing."""
 
 Places = list[tuple[float, float]]
 
@@ -53,21 +55,23 @@ def counts(samples: list[Sample]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("masks", [True, False])
-@pytest.mark.parametrize("overlap", [0, OVERLAP])
+@pytest.mark.parametrize(("side", "overlap"), GRIDS)
 @pytest.mark.parametrize("offset", [-70, -59.5, -40, -20, -1, 0, 1, 20, 40, 59.5, 70])
-def test_large_crowns_across_a_core_line_count_once(tmp_path: Path, offset: float, overlap: int, masks: bool) -> None:
+def test_large_crowns_across_a_core_line_count_once(
+    tmp_path: Path, offset: float, side: int, overlap: int, masks: bool
+) -> None:
     """Crowns of 120 px, windows that share 64 px or fewer: every place of the crown relative to the line."""
     places = [(LINE + offset, 100.0), (80.0, LINE + offset)]
     whole = counts(windows_of(tmp_path / "whole", places, side=1024, overlap=overlap, masks=masks))
-    cut = counts(windows_of(tmp_path / "cut", places, side=SIDE, overlap=overlap, masks=masks))
+    cut = counts(windows_of(tmp_path / "cut", places, side=side, overlap=overlap, masks=masks))
     assert whole["total_count"] == whole["total_count_true"] == 2
     assert cut == whole
 
 
-@pytest.mark.parametrize("overlap", [0, OVERLAP])
-def test_a_large_crown_at_the_corner_of_four_cores_is_one_tree(tmp_path: Path, overlap: int) -> None:
+@pytest.mark.parametrize(("side", "overlap"), GRIDS)
+def test_a_large_crown_at_the_corner_of_four_cores_is_one_tree(tmp_path: Path, side: int, overlap: int) -> None:
     """Each core shows a quarter of it, under min_visible_share; no window shows where a detection of it would end."""
-    cut = windows_of(tmp_path, [(LINE, LINE)], side=SIDE, overlap=overlap, masks=True)
+    cut = windows_of(tmp_path, [(LINE, LINE)], side=side, overlap=overlap, masks=True)
     assert len(cut) == 4
     found = counts(cut)
     assert found["total_count_true"] == 1
