@@ -110,13 +110,29 @@ def _plan_auto(config: Config, explicit: Mapping[str, Any]) -> RunPlan:
             "--resume auto finds the run by its name and there is none; give --experiment-name, or set experiment_name"
         )
     run_dir = RunDir(Path(config.output_dir) / config.experiment_name)
-    path = checkpoint.newest_intact(run_dir.checkpoints)
+    path = checkpoint.newest_intact(run_dir.checkpoints) or _unvouched(run_dir)
     if path is not None:
         return _plan_same(run_dir, path, checkpoint.read(path), config, explicit)
     if not run_dir.holds_run:
         return RunPlan(config, notes=[f"--resume auto: no run at {run_dir.path}; starting fresh"])
     note = f"--resume auto: no intact checkpoint in {run_dir.checkpoints}; starting fresh"
     return RunPlan(config, run_dir=run_dir, notes=[note])
+
+
+def _unvouched(run_dir: RunDir) -> Path | None:
+    """The newest whole checkpoint that came without its .json, or None.
+
+    Copied from elsewhere, or its run was killed between the two files of its first save: it is no reason to start over
+    and overwrite it. What is torn does not pass `read`, which checks the sums inside the file.
+    """
+    alone = [p for p in run_dir.checkpoints.glob("*.pth") if not p.with_suffix(".json").exists()]
+    for path in sorted(alone, key=lambda p: p.stat().st_mtime, reverse=True):
+        try:
+            checkpoint.read(path)
+        except CheckpointError:
+            continue
+        return path
+    return None
 
 
 def _plan_same(run_dir: RunDir, path: Path, state: State, config: Config, explicit: Mapping[str, Any]) -> RunPlan:

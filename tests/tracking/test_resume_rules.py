@@ -107,6 +107,15 @@ def test_auto_starts_fresh_in_a_folder_without_a_whole_checkpoint(tmp_path: Path
     assert [r["epoch"] for r in rows(finished.parent / "metrics.jsonl") if "val/mAP_50" in r] == [1, 2, 3]
 
 
+def test_auto_does_not_start_over_checkpoints_that_lost_their_sidecars(tmp_path: Path, finished: Path) -> None:
+    """Only the .pth files were copied to another machine: a fresh start would overwrite them."""
+    for sidecar in finished.glob("*.json"):
+        sidecar.unlink()
+    plan = plan_run(line_config(tmp_path, experiment_name="a", training__num_epochs=4), "auto")
+    assert plan.state is not None
+    assert plan.state["epoch"] == 3
+
+
 def test_auto_passes_over_a_damaged_latest(tmp_path: Path, finished: Path) -> None:
     latest = finished / "checkpoint_latest.pth"
     bytes_before = latest.read_bytes()
