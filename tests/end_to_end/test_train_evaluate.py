@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from drawn_farm import farm_settings, write_farm
+from predecessor_files import nested
 
 from cabruca.train import checkpoint
 
@@ -33,14 +34,7 @@ def sets(settings: Mapping[str, Any]) -> list[str]:
 
 
 def write_config(path: Path, settings: Mapping[str, Any]) -> Path:
-    nested: dict[str, Any] = {}
-    for key, value in settings.items():
-        here = nested
-        *sections, last = key.split(".")
-        for section in sections:
-            here = here.setdefault(section, {})
-        here[last] = value
-    path.write_text(yaml.safe_dump(nested))
+    path.write_text(yaml.safe_dump(nested(settings)))
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def _row(keys: str, text: str) -> dict[str, Any]:
     return {key: parse_value(part) for key, part in zip(dotted, parts, strict=False) if part != "-"}
 
 
-def nested(flat: dict[str, Any]) -> dict[str, Any]:
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys as sections."""
     out: dict[str, Any] = {}
     for key, value in flat.items():
