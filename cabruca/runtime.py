@@ -75,19 +75,19 @@ class ThreadBudget:
     loaders: int
 
 
-def thread_budget(loaders_wanted: int | None, cores: int | None = None) -> ThreadBudget:
+def thread_budget(loaders_wanted: int | str | None, cores: int | None = None) -> ThreadBudget:
     """Split the cores: loaders first (but one core is always left to compute), the rest computes.
 
     Two busy processes that each take every core are many times slower than two that share (measured on
     2 cores: a step of 0.7 s took 12 s), so compute threads + loader processes never exceed the cores.
 
     Args:
-        loaders_wanted: `data.num_workers`; None chooses: none below 4 cores, else a quarter of them.
+        loaders_wanted: `data.num_workers`; "auto" or None chooses a quarter of the cores, rounded down.
         cores: default: the CPUs this process may use, or `OMP_NUM_THREADS` when it is set lower.
     """
     if cores is None:
         cores = available_cores()
-    wanted = (cores // 4 if cores >= 4 else 0) if loaders_wanted is None else loaders_wanted
+    wanted = loaders_wanted if isinstance(loaders_wanted, int) else cores // 4
     loaders = max(0, min(wanted, cores - 1))
     return ThreadBudget(compute=max(1, cores - loaders), loaders=loaders)
 

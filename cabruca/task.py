@@ -134,7 +134,7 @@ def metric_names(config: Config, spec: InputSpec) -> frozenset[str]:
 
 def pin_memory(config: Config, runtime: Runtime) -> bool:
     """`data.pin_memory`, by default where it helps: on CUDA."""
-    return runtime.device.type == "cuda" if config.data.pin_memory is None else config.data.pin_memory
+    return runtime.device.type == "cuda" if config.data.pin_memory in (None, "auto") else bool(config.data.pin_memory)
 
 
 def evaluation_windows(

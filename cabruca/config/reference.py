@@ -1,6 +1,6 @@
 """Writes docs/configuration.md from the schema: `python -m cabruca.config.reference > docs/configuration.md`.
 
-The line of a key is the comment behind its field in `schema.py`, so there is one place to write it.
+The line of a key is the comment behind its field in the schema, so there is one place to write it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import ast
 import inspect
 import io
 import json
+import sys
 import tokenize
 import types
 import typing
 from collections.abc import Iterator
 from typing import Any
 
-from cabruca.config import schema
+from cabruca.config.base import Section
 from cabruca.config.keys import section_of
-from cabruca.config.schema import LATER, Config, ParamGroup, Section
+from cabruca.config.schema import LATER, Config
 
 INTRO = """# Configuration
 
@@ -63,8 +64,8 @@ def _rows(section: type[Section], prefix: str) -> Iterator[tuple[str, str, str, 
     comments = field_comments(section)
     for name, field in section.model_fields.items():
         inner = section_of(field.annotation)
-        if inner is ParamGroup:
-            yield f"{prefix}{name}", "list of groups", "`[]`", _cell(comments[name])
+        if inner is not None and is_list(field.annotation):
+            yield f"{prefix}{name}", f"list of {name.removeprefix('param_')}", "`[]`", _cell(comments[name])
             yield from _rows(inner, f"{prefix}{name}[].")
         elif inner is not None:
             if prefix:  # a section in a section; those of the top level have tables of their own
@@ -74,9 +75,14 @@ def _rows(section: type[Section], prefix: str) -> Iterator[tuple[str, str, str, 
             yield f"{prefix}{name}", _kind(field.annotation), default, _cell(comments[name])
 
 
+def is_list(annotation: Any) -> bool:
+    """Whether a key holds a list of sections (`param_groups`), not one section."""
+    return typing.get_origin(annotation) is tuple
+
+
 def field_comments(section: type[Section]) -> dict[str, str]:
     """Field -> the comment behind it in the source; the empty string where there is none."""
-    source = inspect.getsource(schema)
+    source = inspect.getsource(sys.modules[section.__module__])
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     by_line = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     body = next(n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == section.__name__).body

@@ -145,7 +145,7 @@ def test_resume_with_lr_and_groups_in_the_file_scales_once() -> None:
 
 
 def test_notices_name_the_value_without_its_secrets() -> None:
-    lines = notices({"model": {"pretrained_checkpoint": "https://me:pw@host/x.pth", "sam_checkpoint": "sam.pth"}})
+    lines = notices({"data": {"test_dir": "https://me:pw@host/x"}, "model": {"sam_checkpoint": "sam.pth"}})
     assert "***@host" in lines[0]
     assert "pw" not in lines[0]
     assert lines[1].startswith("model.sam_checkpoint is accepted and never read")
