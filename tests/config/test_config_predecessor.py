@@ -64,19 +64,27 @@ def test_keys_of_later_releases_say_so(predecessor: Path) -> None:
     assert all("does nothing yet" in line for line in lines)
 
 
-def test_profile_snippet_says_that_profiling_comes_later(predecessor: Path, tmp_path: Path) -> None:
+def test_profile_snippet_is_served(predecessor: Path, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(next(s for s in snippets(predecessor) if "profile: true" in s), encoding="utf-8")
-    first, *others = notices(load_config(file))
-    assert first.startswith("training.profile: true is accepted and does nothing yet")
-    assert [line.split(":")[0] for line in others] == ["training.profile_batches"]
+    config = load_config(file)
+    assert (config.training.profile, config.training.profile_batches) == (True, (10, 20))
+    assert notices(config) == []
+
+
+def test_transfer_snippet_is_served(predecessor: Path, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(next(s for s in snippets(predecessor) if "pretrained_checkpoint" in s), encoding="utf-8")
+    config = load_config(file)
+    assert config.model.pretrained_checkpoint == "path/to/pretrained_model.pth"
+    assert [(group.name, group.lr) for group in config.optimizer.param_groups] == [("backbone", 1e-5), ("heads", 1e-4)]
+    assert notices(config) == []
 
 
 def test_a_key_given_at_our_default_is_told_and_one_left_out_is_not() -> None:
     (line,) = notices({"testing": {"save_outputs": True}})
     assert line.startswith("testing.save_outputs: true is accepted and does nothing yet")
-    (line,) = notices({"model": {"pretrained_checkpoint": "x.pth"}})
-    assert line.endswith("(until then: cabruca train --init-from)")
+    assert notices({"testing": {}}) == []
 
 
 def test_defaults_and_resolved_files_give_no_notice(tmp_path: Path) -> None:
