@@ -16,37 +16,27 @@ from typing import Any
 
 from cabruca.config.redact import redact
 from cabruca.config.schema import Config
-from cabruca.errors import TrainingDiverged
 from cabruca.runtime import Runtime
 from cabruca.train.batching import BatchPlan, epoch_order
-from cabruca.train.device import empty_cache, memory
+from cabruca.train.books import Books
+from cabruca.train.device import empty_cache
+from cabruca.train.divergence import watch_divergence
 from cabruca.train.ending import ending
+from cabruca.train.judging import Judge
 from cabruca.train.learner import Learner
-from cabruca.train.meters import Sums
-from cabruca.train.monitor import check_monitor, not_measured
+from cabruca.train.monitor import check_monitor
 from cabruca.train.protocols import (
     NOTICE,
     Callback,
-    Metrics,
     Record,
     Reporter,
     RunInfo,
-    Save,
     State,
     StopTraining,
     Task,
     TrainResult,
-    Validation,
 )
-from cabruca.train.state import (
-    Place,
-    generators,
-    machine_facts,
-    restore_generators,
-    seed_generators,
-    snapshot,
-    warn_of_other_threads,
-)
+from cabruca.train.state import Place, restore_generators, seed_generators, warn_of_other_threads
 from cabruca.train.step import Outcome
 from cabruca.train.watchers import Watchers
 
@@ -96,12 +86,11 @@ class _Run:
         saved = reporter.resume()
         check_monitor(config, task)
         self.place = Place.from_state(saved or {})
-        self.sums = Sums()
-        self.last_metrics: Metrics = {}
-        self.began = time.monotonic()
         seed_generators(self.settings.seed, runtime)
         total_steps = sum(self._plan(epoch).steps for epoch in range(self.settings.num_epochs))
         self.learner = Learner(config, task, runtime, total_steps=total_steps, first_step=self.place.step)
+        self.books = Books(config, task, runtime, self.learner, self.place)
+        self.judge = Judge(config, task, runtime, self.learner, self.place)
         if saved is not None:
             self._restore(saved)
         self._start()
@@ -114,9 +103,7 @@ class _Run:
         warn_of_other_threads(saved)
         self.learner.load_state_dict(saved)
         self.learner.set_rates(self.place.step - 1, self.place.epoch)  # those of the step that was taken last
-        everywhere = Sums.from_state(saved.get("epoch_sums", {}))
-        # the saved sums are those of all ranks together: one rank carries them on
-        self.sums = everywhere if self.runtime.is_main else replace(everywhere, losses={}, pictures=0)
+        self.books.restore(saved)
         random = saved.get("rng", [])
         if self.runtime.rank < len(random):
             restore_generators(random[self.runtime.rank], self.runtime.device)
@@ -127,30 +114,31 @@ class _Run:
         if self.settings.empty_cache_freq and self.runtime.device.type == "cpu":
             every = self.settings.empty_cache_freq
             log.info("training.empty_cache_freq %d: a CPU has no cache to empty", every, extra=NOTICE)
-        self.watchers.start(
-            RunInfo(
-                num_epochs=self.settings.num_epochs,
-                steps_per_epoch=plan.steps,
-                batch_size=plan.batch_size,
-                effective_batch=plan.effective_batch,
-                device=str(self.runtime.device),
-                precision=self.learner.precision.name,
-                parameters=sum(p.numel() for p in self.learner.stepper.parameters),
-                resumed_epoch=self.place.epoch,
-                resumed_step=self.place.step,
-                config=redact(self.config.to_dict()),
-            )
+        self.watchers.start(self._info(plan))
+
+    def _info(self, plan: BatchPlan) -> RunInfo:
+        return RunInfo(
+            num_epochs=self.settings.num_epochs,
+            steps_per_epoch=plan.steps,
+            batch_size=plan.batch_size,
+            effective_batch=plan.effective_batch,
+            device=str(self.runtime.device),
+            precision=self.learner.precision.name,
+            parameters=sum(p.numel() for p in self.learner.stepper.parameters),
+            resumed_epoch=self.place.epoch,
+            resumed_step=self.place.step,
+            config=redact(self.config.to_dict()),
         )
 
     def go(self) -> TrainResult:
         """Train until all epochs are done, patience is out, or somebody stops it."""
         try:
-            while self.place.epoch < self.settings.num_epochs and not self._patience_is_out():
+            while self.place.epoch < self.settings.num_epochs and not self.judge.patience_is_out():
                 self._train_epoch()
                 self._end_epoch()
         except StopTraining as stop:
-            return ending(self.place, self.settings, self.last_metrics, stop)
-        return ending(self.place, self.settings, self.last_metrics, None)
+            return ending(self.place, self.settings, self.books.last_metrics, stop)
+        return ending(self.place, self.settings, self.books.last_metrics, None)
 
     def _plan(self, epoch: int) -> BatchPlan:
         return BatchPlan(
@@ -185,38 +173,20 @@ class _Run:
         return batches
 
     def _after_step(self, outcome: Outcome) -> None:
-        self.sums.add(outcome.sums)
-        self._watch_divergence(outcome)
+        watch_divergence(outcome, self.place, self.runtime, limit=self.settings.max_skipped_steps)
         every = self.settings.empty_cache_freq
         if every and self.place.step % every == 0:
             empty_cache(self.runtime.device)
-        metrics: Metrics = {}
-        if self.place.step % self.settings.log_interval == 0:
-            metrics = {**Sums.merge(self.runtime.gather(outcome.sums)).metrics(), **self.learner.rates()}
-        record = self._record(metrics)
+        record = self.books.step(outcome)
         self.watchers.step(record)
         self._ask_reporter(record)
-
-    def _watch_divergence(self, outcome: Outcome) -> None:
-        place, limit = self.place, self.settings.max_skipped_steps
-        place.skipped_in_a_row = place.skipped_in_a_row + 1 if outcome.skipped else 0
-        if not outcome.skipped:
-            return
-        log.warning("optimizer step %d skipped: its gradients are not finite", place.step)
-        if place.skipped_in_a_row >= limit:
-            pictures = [name for names in self.runtime.gather(outcome.pictures) for name in names]
-            raise TrainingDiverged(
-                f"{limit} optimizer steps in a row had gradients that are not finite (training.max_skipped_steps; "
-                f"epoch {place.epoch + 1}, step {place.step}, pictures of the last: "
-                f"{', '.join(pictures) or 'not named by the task'}); lower optimizer.lr or look at these pictures"
-            )
 
     def _ask_reporter(self, record: Record) -> None:
         """Save, or save and stop, when the reporter of any rank says so."""
         answer = self.reporter.heartbeat(record)
         stop = self.runtime.any(answer == "stop")
         if stop or self.runtime.any(answer == "save"):
-            self.reporter.save(record, self._save())
+            self.reporter.save(record, self.books.save())
         if stop:
             raise StopTraining(f"interrupted after step {self.place.step}, which is saved", "interrupted")
 
@@ -225,68 +195,13 @@ class _Run:
         place, settings = self.place, self.settings
         place.epoch += 1
         place.step_in_epoch = 0
-        metrics = {**Sums.merge(self.runtime.gather(self.sums)).metrics(), **self.learner.rates()}
         began = time.perf_counter()
-        validation = self._validate()
-        took = time.perf_counter() - began
-        if validation is not None:
-            metrics |= {f"val/{name}": value for name, value in validation.metrics.items()}
-        metrics |= {"time/train_s": self.sums.train_s, "time/epoch_s": self.sums.train_s + took}
-        metrics |= memory(self.runtime.device)
-        better = self._judge(metrics) if validation is not None else False
-        self.sums, self.last_metrics = Sums(), metrics
-        record = self._record(metrics, validation)
+        validation = self.judge.validate()
+        metrics = self.books.epoch(validation, time.perf_counter() - began)
+        better = self.judge.judge(metrics) if validation is not None else False
+        record = self.books.record(metrics, validation)
         if validation is not None:
             self.watchers.validation(record)
         self.watchers.epoch(record)
         numbered = settings.save_frequency > 0 and place.epoch % settings.save_frequency == 0
-        self.reporter.report(record, replace(self._save(), best=better, numbered=numbered))
-
-    def _validate(self) -> Validation | None:
-        """Every `validation.frequency` epochs and after the last one; else None."""
-        epoch = self.place.epoch
-        if epoch % self.config.validation.frequency and epoch < self.settings.num_epochs:
-            return None
-        learner = self.learner
-        learner.share_facts()
-        return self.task.validate(learner.model, self.runtime, learner.precision.autocast, epoch=epoch)
-
-    def _judge(self, metrics: Metrics) -> bool:
-        """Let best, patience and plateau see the monitored metric; True where it is the best so far."""
-        name = self.settings.monitor_metric
-        if name not in metrics:
-            raise not_measured(name, [n for n in metrics if n.startswith(("val/", "train/"))])
-        # rank 0's number decides for all: ranks that disagree in a last bit must not part ways
-        value = float(self.runtime.gather(metrics[name])[0])
-        self.learner.schedule.observe(value)
-        return self.place.judge(value, minimize=self.settings.minimize_metric)
-
-    def _patience_is_out(self) -> bool:
-        patience = self.settings.early_stopping_patience
-        return 0 < patience <= self.place.validations_without_improvement
-
-    def _record(self, metrics: Metrics, validation: Validation | None = None) -> Record:
-        pictures = validation.pictures if validation else ()
-        return Record(self.place.epoch, self.place.step, metrics, self.place.stage, pictures)
-
-    def _save(self) -> Save:
-        """A save of now. What the ranks must say together is asked here, because only one of them builds the state."""
-        self.learner.share_facts()
-        sums = Sums.merge(self.runtime.gather(self.sums))
-        random = self.runtime.gather(generators(self.runtime.device))
-        return Save(state=lambda: self._state(sums, random))
-
-    def _state(self, sums: Sums, random: list[State]) -> State:
-        elapsed = self.place.elapsed_s + time.monotonic() - self.began
-        state = {
-            **self.place.to_state(),
-            **self.learner.state_dict(),
-            "rng": random,
-            "epoch_sums": sums.to_state(),
-            "config": self.config.to_dict(),
-            "task": self.task.state(),
-            "elapsed_s": elapsed,
-            **machine_facts(),
-        }
-        copied: State = snapshot(state)
-        return copied
+        self.reporter.report(record, replace(self.books.save(), best=better, numbered=numbered))
