@@ -18,7 +18,7 @@ def step_scalars(record: Record) -> dict[str, float]:
     """Those of a record inside an epoch, with `step/` for `train/`: in a chart, a step's loss and an epoch's mean
     loss under one name would alternate."""
     renamed = {name.replace("train/", "step/", 1): value for name, value in finite(record).items()}
-    return {name: value for name, value in renamed.items() if name.startswith(("step/", "lr/"))}
+    return {name: value for name, value in renamed.items() if name.startswith(("step/", "lr/", "system/"))}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
