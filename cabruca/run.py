@@ -22,12 +22,14 @@ from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
 from cabruca.tracking.environment import describe_environment
 from cabruca.tracking.files import to_json, write_atomic
 from cabruca.tracking.log import EarlyLog
+from cabruca.tracking.profiling import profiled
 from cabruca.tracking.progress import progress_of
 from cabruca.tracking.reporter import LocalReporter
 from cabruca.tracking.resume import RunPlan, mark_finished, plan_run, with_statistics
 from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.system import system_metrics
 from cabruca.tracking.trackers import trackers_of
-from cabruca.tracking.weights import Source, WithWeights, read_source
+from cabruca.tracking.weights import PRETRAINED_REPORT, WithWeights, first_weights, read_source, warn_of_other_classes
 from cabruca.train.loop import train
 from cabruca.train.protocols import NOTICE, Callback, Task, TrainResult
 from cabruca.train.ready import make_ready
@@ -70,7 +72,8 @@ def run_training(
     Args:
         config: from file and flags; on a resume the checkpoint's configuration lies under it.
         resume: None, `auto` or a checkpoint; the rules are in `tracking.resume`.
-        init_from: weights to begin with, a checkpoint or a plain state dict; nothing else is taken from it.
+        init_from: weights to begin with, a checkpoint or a plain state dict; nothing else is taken from it. Wins over
+            `model.pretrained_checkpoint`, which does the same.
         dry_run: look at the data, take one step and one validation, say what they cost, write nothing.
         quiet: only warnings. json: one JSON object a line on stdout.
         explicit: dotted keys of `config` that came from flags (`optimizer.lr` among them scales every group).
@@ -94,19 +97,26 @@ def run_training(
             return plan.finished
         if not dry_run:
             _refuse_taken(plan)
-        source = read_source(init_from) if init_from is not None and plan.state is None else None
+        begin = first_weights(init_from, plan.config.model.pretrained_checkpoint)
+        source = read_source(*begin) if begin is not None and plan.state is None else None
         if source is not None:
             plan = replace(plan, config=with_statistics(plan.config, source.task))
+            warn_of_other_classes(plan.config, source.task)
+        elif begin is not None:
+            plan.notes.append(f"{begin[1]} {begin[0]} is not read: this run goes on with the weights of its checkpoint")
         runtime = make_runtime(plan.config)
         findings = recipe.check(plan.config)
         for line in (*plan.notes, *notices(config)):
             _log.info("%s", line, extra=NOTICE)
-        task = make_ready(plan.config, _task(plan.config, recipe, source, init_from))
+        own = recipe.task(plan.config)
+        first = None if source is None or begin is None else WithWeights(own, source.weights, begin[0])
+        task = make_ready(plan.config, first or own)
         if dry_run:
             found = [str(finding) for finding in findings]
             return try_one_step(plan.config, task, runtime, found, json=json, state=plan.state)
         _tell(findings)
-    session = _Session(quiet=quiet, json=json, callbacks=callbacks, said=early.records)
+    weights = None if first is None else first.report
+    session = _Session(quiet=quiet, json=json, callbacks=callbacks, said=early.records, weights=weights)
     return _run(plan, task, runtime, session)
 
 
@@ -124,12 +134,14 @@ def make_runtime(config: Config) -> Runtime:
 
 @dataclass(frozen=True)
 class _Session:
-    """How a run speaks to people and programs. `said`: log records of before there was a folder."""
+    """How a run speaks to people and programs. `said`: log records of before there was a folder. `weights`: the report
+    on the file that a fresh run began with."""
 
     quiet: bool
     json: bool
     callbacks: Sequence[Callback]
     said: Sequence[logging.LogRecord]
+    weights: Mapping[str, Any] | None = None
 
 
 def _run(plan: RunPlan, task: Task, runtime: Runtime, session: _Session) -> TrainResult:
@@ -140,8 +152,12 @@ def _run(plan: RunPlan, task: Task, runtime: Runtime, session: _Session) -> Trai
         reporter.start()
         _log.info("run folder: %s", run_dir.path, extra=NOTICE)
         _write_facts(run_dir, config, runtime)
+        if session.weights is not None:
+            write_atomic(run_dir.path / PRETRAINED_REPORT, to_json(session.weights, indent=1) + "\n")
         progress = progress_of(config, quiet=session.quiet, json=session.json, best=_best(plan))
-        watchers = [progress, *trackers_of(run_dir, config), *session.callbacks]
+        measured = system_metrics(config, runtime.device, run_dir.path)  # first: it adds to the records of the others
+        task, profiler = profiled(task, run_dir, config)
+        watchers = [*measured, *profiler, progress, *trackers_of(run_dir, config), *session.callbacks]
         result = train(config, task, runtime=runtime, reporter=reporter, callbacks=watchers)
     except BaseException as error:
         reporter.finish(None, error)
@@ -173,11 +189,6 @@ def _claim(plan: RunPlan) -> RunDir:
     if plan.run_dir is not None:
         return plan.run_dir.reopen()
     return RunDir.create(plan.config.output_dir, plan.config.experiment_name)
-
-
-def _task(config: Config, recipe: Recipe, source: Source | None, name: str | None) -> Task:
-    task = recipe.task(config)
-    return task if source is None else WithWeights(task, source.weights, str(name))
 
 
 def _write_facts(run_dir: RunDir, config: Config, runtime: Runtime) -> None:

@@ -76,6 +76,10 @@ class CabrucaTask:
     def build_model(self) -> nn.Module:
         return build_model(self.config, self.spec)
 
+    def bare_model(self) -> nn.Module:
+        """The network without pretrained weights, for a file that brings them: nothing is fetched."""
+        return build_model(self.config, self.spec, weights=False)
+
     def parameter_part(self, name: str) -> str:
         return parameter_part(name)
 

@@ -29,7 +29,7 @@ class ModelConfig(Section):
     masks_per_picture: PositiveInt = 64  # positives sampled for the mask head in training
     use_sam: bool = False  # refused when true: not supported
     sam_checkpoint: str | None = None  # accepted, never read
-    pretrained_checkpoint: str | None = None  # a whole network to start from
+    pretrained_checkpoint: str | None = None  # weights that a fresh run begins with: a checkpoint or a state dict
 
     @property
     def instance_names(self) -> tuple[str, ...]:

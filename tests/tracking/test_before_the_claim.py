@@ -156,7 +156,7 @@ def test_notices_reach_the_terminal_and_train_log_once(tmp_path: Path, capsys: p
                              training__empty_cache_freq=1)  # fmt: skip
         run_training(config, init_from=str(weights), task_factory=Prepared, quiet=quiet)
         said, log = capsys.readouterr().err, (tmp_path / name / "train.log").read_text()
-        for line in ("3 of 4 tensors come from", "testing.save_outputs: true is accepted", "has no cache to empty"):
+        for line in ("3 of the network's 4 tensors come from", "testing.save_outputs: true is accepted", "has no cache to empty"):
             assert log.count(line) == 1
             assert said.count(line) == (0 if quiet else 1)
 
