@@ -24,6 +24,8 @@ KEYS = {
     "save_frequency": "training.save_frequency",
     "output_dir": "output_dir",
     "seed": "training.seed",
+    "profile": "training.profile",
+    "compile": "training.compile",
 }
 """Parameter of the command -> configuration key; a flag that is not given is None and sets nothing."""
 
@@ -52,6 +54,8 @@ DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
 @click.option("--save-frequency", type=COUNT, help="Epochs between numbered checkpoints; 0: none.")
 @click.option("--output-dir", metavar="DIR", help="Where run folders are made.")
 @click.option("--seed", type=COUNT, help="Seed of every random draw.")
+@click.option("--profile", is_flag=True, default=None, help="Write what each operator costs into profile/.")
+@click.option("--compile", is_flag=True, default=None, help="Time torch.compile beside plain steps, keep the faster.")
 @set_option
 @click.option("--dry-run", is_flag=True, help="Check the data, take one step and one validation, say what they cost.")
 @click.option("--quiet", is_flag=True, help="Only warnings and errors.")

@@ -88,6 +88,10 @@ class RunDir:
         return self.path / "predictions"
 
     @property
+    def profile(self) -> Path:
+        return self.path / "profile"
+
+    @property
     def holds_run(self) -> bool:
         """Whether a run has left its traces here."""
         return any((self.path / trace).exists() for trace in TRACES)

@@ -85,6 +85,7 @@ class Task(Protocol):
 
     A task may offer two methods more, for faults that should be found before the first step: `prepare() -> None` opens
     the data of training and validation; `metric_names() -> frozenset[str]` names all that a validation can measure.
+    A third, `compilable(model) -> list[nn.Module]`, gives the parts of the model that torch.compile may take.
     """
 
     def build_model(self) -> nn.Module:
@@ -130,6 +131,13 @@ def metric_names(task: Task) -> frozenset[str] | None:
     return found
 
 
+def compilable(task: Task, model: nn.Module) -> list[nn.Module]:
+    """The parts of `model` that torch.compile may take, where the task has a `compilable()` that says so; else none."""
+    parts = getattr(task, "compilable", None)
+    found: list[nn.Module] = [] if parts is None else parts(model)
+    return found
+
+
 class TaskAround:
     """A `Task` that is another one; subclasses change a part of it."""
 
@@ -141,6 +149,9 @@ class TaskAround:
 
     def metric_names(self) -> frozenset[str] | None:
         return metric_names(self._task)
+
+    def compilable(self, model: nn.Module) -> list[nn.Module]:
+        return compilable(self._task, model)
 
     def build_model(self) -> nn.Module:
         return self._task.build_model()
