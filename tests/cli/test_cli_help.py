@@ -18,7 +18,8 @@ HEAVY = ("torch", "torchvision", "timm", "pydantic", "rasterio", "rich", "mlflow
 TRAIN = (
     *("--config", "--device", "--resume", "--init-from", "--experiment-name", "--lr", "--batch-size", "--epochs"),
     *("--grad-accum", "--mixed-precision", "--use-mlflow", "--use-wandb", "--no-tensorboard", "--val-frequency"),
-    *("--save-frequency", "--output-dir", "--seed", "--profile", "--compile", "--set", "--dry-run", "--quiet", "--json"),
+    *("--save-frequency", "--output-dir", "--seed", "--profile", "--compile", "--set", "--dry-run"),
+    *("--quiet", "--json"),
 )
 EVALUATE = ["--checkpoint", "--images", "--annotations", "--json", "--map"]
 
