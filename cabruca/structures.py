@@ -1,4 +1,4 @@
-"""The shapes that data, model and metrics hand each other. It imports torch and `crops` only.
+"""The shapes that data, model and metrics hand each other. It imports torch, `crops` and `ground` only.
 
 N crowns, B pictures in a batch, C bands, H x W pixels. Boxes are `xyxy` in pixels of the picture they
 belong to, x to the right, y down, the first pixel spanning 0..1. Masks stay *cropped*: a crown of
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cabruca.crops import CroppedMasks as CroppedMasks  # noqa: PLC0414 (it is one of the shapes)
+from cabruca.ground import Ground
 
 IGNORE = 255
 """Semantic id of pixels that take no part in loss or metrics."""
@@ -143,6 +144,7 @@ class Sample:
             picture's windows cover it once. The whole window where there is no grid.
         inner_edges: left, top, right, bottom: whether the picture goes on beyond that edge of the window, so that
             crowns are cut there. Looked at where predictions are counted.
+        ground: where the window lies, of evaluation windows; None: the window is a place of its own.
     """
 
     image: Tensor
@@ -157,6 +159,7 @@ class Sample:
     size_hw_px: tuple[int, int]
     core_xyxy_px: tuple[int, int, int, int]
     inner_edges: Edges = (False, False, False, False)
+    ground: Ground | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Batch:
         images: float32 `[B, C, H, W]`; valid: bool `[B, H, W]`; crowns: B of them.
         semantic: uint8 `[B, H, W]`, 255 = ignored; crown_diameter_px: float32 `[B, H/4, W/4]`, 0 = unknown;
         density: float32 `[B, H/32, W/32]`, -1 = unknown.
-        keys, pictures, gsd_m, sizes_hw_px, cores_xyxy_px, inner_edges: one per sample.
+        keys, pictures, gsd_m, sizes_hw_px, cores_xyxy_px, inner_edges, grounds: one per sample.
     """
 
     images: Tensor
@@ -182,6 +185,7 @@ class Batch:
     sizes_hw_px: list[tuple[int, int]]
     cores_xyxy_px: list[tuple[int, int, int, int]]
     inner_edges: list[Edges]
+    grounds: list[Ground | None]
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -229,6 +233,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         sizes_hw_px=[s.size_hw_px for s in samples],
         cores_xyxy_px=[s.core_xyxy_px for s in samples],
         inner_edges=[s.inner_edges for s in samples],
+        grounds=[s.ground for s in samples],
     )
 
 

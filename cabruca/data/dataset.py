@@ -16,6 +16,7 @@ from torch import Tensor
 from cabruca.config.schema import Config
 from cabruca.data import raster
 from cabruca.data.augment import Geometry, change_light, draw_geometry, move_pixels, plain_geometry
+from cabruca.data.placing import picture_grounds
 from cabruca.data.pictures import PictureInfo, PictureSet
 from cabruca.data.targets import density_map, diameter_map, move_crowns, move_regions, paint_semantic
 from cabruca.data.tiling import GridWindow, evaluation_grid, picture_of, windows_per_picture
@@ -256,6 +257,7 @@ class EvaluationWindows(_Served):
         super().__init__()
         self._set = PictureSet(images_dir, annotations, spec, cache_mb=cache_mb)
         self._maker = _SampleMaker(self._set, min_visible_share)
+        self.grounds, self.planes = picture_grounds(self._set)
         self._windows = [
             (i, window)
             for i, picture in enumerate(self._set.pictures)
@@ -289,7 +291,8 @@ class EvaluationWindows(_Served):
         margin = (0, width - w, 0, height - h)
         valid = F.pad(valid, margin, value=False)
         image = self._maker.filled(F.pad(image, margin), valid)
-        return self._maker.sample(picture, geometry, image, valid, key=draw_key(i), grid=grid)
+        sample = self._maker.sample(picture, geometry, image, valid, key=draw_key(i), grid=grid)
+        return replace(sample, ground=self.grounds[picture].at(*grid.window[:2]))
 
 
 def _padded(length: int) -> int:

@@ -132,6 +132,10 @@ class PictureSet:
         picture = self.pictures[i]
         return picture.gsd_m if picture.gsd_m is not None else self._info(picture.path).gsd_m
 
+    def header(self, i: int) -> raster.RasterInfo:
+        """What the raster says of itself."""
+        return self._info(self.pictures[i].path)
+
     def dtype(self, i: int) -> str:
         """The raster's pixel type."""
         return self._info(self.pictures[i].path).dtype

@@ -26,6 +26,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from cabruca.errors import DataError
+from cabruca.ground import Affine, metres_per_degree
 
 SIGNATURES = {
     b"II*\x00": "GTiff",
@@ -52,7 +53,8 @@ class RasterInfo:
         height, width: px. count: bands. dtype: numpy name. gsd_m: metres a pixel, None where it is not georeferenced.
         bounds: left, bottom, right, top in `crs`, None where there is none. crs: WKT or None.
         cheap_windows: a part can be read without decoding the whole (a tiled GeoTIFF). palette: band 1 holds colour
-            numbers. all_valid: no NoData value, alpha band or mask.
+            numbers. all_valid: no NoData value, alpha band or mask. affine: from px to `crs`, in units of `unit_m` metres,
+        or in degrees (`geographic`); None where there is no CRS.
     """
 
     height: int
@@ -65,6 +67,9 @@ class RasterInfo:
     cheap_windows: bool
     palette: bool
     all_valid: bool
+    affine: Affine | None = None
+    unit_m: float | None = None
+    geographic: bool = False
 
 
 def resolve(folder: Path, name: str, what: str) -> Path:
@@ -111,6 +116,9 @@ def info(path: Path) -> RasterInfo:
         cheap_windows=source.driver == "GTiff" and source.block_shapes[0][1] < source.width,
         palette=source.colorinterp[0] == ColorInterp.palette,
         all_valid=all(flags == [MaskFlags.all_valid] for flags in source.mask_flag_enums),
+        affine=tuple(source.transform)[:6] if georeferenced else None,
+        unit_m=float(source.crs.linear_units_factor[1]) if georeferenced and source.crs.is_projected else None,
+        geographic=georeferenced and source.crs.is_geographic,
     )
 
 
@@ -193,14 +201,12 @@ def _line(error: BaseException) -> str:
 def _gsd_m(source: Any) -> float | None:
     """Metres a pixel: square root of a pixel's area on the ground.
 
-    Degrees become metres with the series of the WGS 84 ellipsoid's arc lengths (NIMA TR8350.2, in metres a degree).
+    Degrees become metres at the latitude of the centre.
     """
     t = source.transform
     area = abs(t.a * t.e - t.b * t.d)
     if source.crs.is_geographic:
-        phi = math.radians(t.d * source.width / 2 + t.e * source.height / 2 + t.f)  # latitude of the centre
-        north = 111132.92 - 559.82 * math.cos(2 * phi) + 1.175 * math.cos(4 * phi)
-        east = 111412.84 * math.cos(phi) - 93.5 * math.cos(3 * phi) + 0.118 * math.cos(5 * phi)
+        east, north = metres_per_degree(t.d * source.width / 2 + t.e * source.height / 2 + t.f)
         return math.sqrt(area * north * east)
     if not source.crs.is_projected:
         return None

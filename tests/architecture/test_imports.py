@@ -18,7 +18,7 @@ PACKAGE = ROOT / "cabruca"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / "tests").rglob("*.py")])}
 
-LEAVES = {"_version", "errors", "runtime", "crops", "structures", "draws", "commands"}
+LEAVES = {"_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands"}
 JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "task"}
 LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation"}
 ALLOWED: dict[str, set[str]] = {
@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "commands": set(),
     "crops": set(),
-    "structures": {"crops"},
+    "ground": set(),
+    "structures": {"crops", "ground"},
     "draws": set(),
     "runtime": {"errors"},
     "config": LEAVES,
