@@ -73,6 +73,7 @@ def evaluate(
     category_map: Mapping[str, str] | None = None,
     device: str = "auto",
     score_threshold: float | None = None,
+    batch_size: int | None = None,
     num_pictures: int = 0,
     pictures_dir: str | Path | None = None,
 ) -> dict[str, float | None]:
@@ -81,7 +82,8 @@ def evaluate(
     Args:
         images: folder that the COCO file's `file_name`s are relative to.
         category_map: dataset category -> class, beside the checkpoint's own.
-        score_threshold: crowns from here on are counted; None: as the checkpoint was trained.
+        score_threshold: crowns from here on are counted; batch_size: pictures of one size in a pass; None: as the
+            checkpoint was trained.
         num_pictures: comparisons of truth and prediction to write into `pictures_dir`.
 
     Returns:
@@ -91,9 +93,9 @@ def evaluate(
         CheckpointError, DataError, DeviceError: one line each.
     """
     model, config, spec = load_model(checkpoint)
-    if score_threshold is not None:
-        validation = config.validation.model_copy(update={"score_threshold": score_threshold})
-        config = config.model_copy(update={"validation": validation})
+    changes = {"score_threshold": score_threshold, "batch_size": batch_size}
+    given = {name: value for name, value in changes.items() if value is not None}
+    config = config.model_copy(update={"validation": config.validation.model_copy(update=given)})
     spec = _with_categories(spec, category_map or {})
     budget = thread_budget(config.data.num_workers)
     set_threads(budget)

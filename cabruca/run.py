@@ -37,6 +37,7 @@ from cabruca.train.ready import make_ready
 _log = logging.getLogger("cabruca.run")
 
 TaskFactory = Callable[[Config], Task]
+Test = Callable[[RunDir, Config, bool], object]
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,16 @@ class Recipe:
 
     task: TaskFactory
     check: Callable[[Config], Sequence[Any]]
+    test: Test = lambda *_: None  # of a finished run: its folder, its configuration, quiet
 
 
 def cabruca_recipe() -> Recipe:
     """The real network on real data, imported when it is wanted."""
     from cabruca.data.check import quick_check
+    from cabruca.held_out import measure_best
     from cabruca.task import CabrucaTask
 
-    return Recipe(task=CabrucaTask, check=quick_check)
+    return Recipe(task=CabrucaTask, check=quick_check, test=measure_best)
 
 
 def run_training(
@@ -117,7 +120,7 @@ def run_training(
         _tell(findings)
     weights = None if first is None else first.report
     session = _Session(quiet=quiet, json=json, callbacks=callbacks, said=early.records, weights=weights)
-    return _run(plan, task, runtime, session)
+    return _run(plan, task, runtime, session, recipe.test)
 
 
 def make_runtime(config: Config) -> Runtime:
@@ -144,7 +147,7 @@ class _Session:
     weights: Mapping[str, Any] | None = None
 
 
-def _run(plan: RunPlan, task: Task, runtime: Runtime, session: _Session) -> TrainResult:
+def _run(plan: RunPlan, task: Task, runtime: Runtime, session: _Session, test: Test) -> TrainResult:
     run_dir = _claim(plan)
     config = plan.config.model_copy(update={"experiment_name": run_dir.name})
     reporter = LocalReporter(run_dir, config, plan.state, quiet=session.quiet, said=session.said)
@@ -166,6 +169,8 @@ def _run(plan: RunPlan, task: Task, runtime: Runtime, session: _Session) -> Trai
     if reporter.signal_number is not None and result.state == "interrupted":
         print(f"interrupted; go on with: {resume_command(run_dir)}", file=sys.stderr, flush=True)
         return replace(result, exit_code=128 + reporter.signal_number)
+    if result.state == "finished":
+        test(run_dir, config, session.quiet)
     return result
 
 

@@ -88,6 +88,10 @@ class RunDir:
         return self.path / "predictions"
 
     @property
+    def test(self) -> Path:
+        return self.path / "test"
+
+    @property
     def profile(self) -> Path:
         return self.path / "profile"
 

@@ -39,8 +39,10 @@ ALLOWED: dict[str, set[str]] = {
     "task": JOINT | {"train.protocols"},
     "tracking": LEAVES | {"__init__", "config", "train.protocols", "train.checkpoint"},  # __init__: where it lies
     "dry_run": LEAVES | {"config", "train", "tracking"},
-    "run": JOINT | {"train", "tracking", "dry_run"},
+    "run": JOINT | {"train", "tracking", "dry_run", "held_out"},
     "evaluation": JOINT | {"train"},
+    "held_out": LEAVES | {"config", "train.protocols", "tracking", "evaluation", "held_out_report"},
+    "held_out_report": set(),
     "demo": LOCAL,
     "cli": LOCAL | {"demo"},
     "__init__": {"_version", "config", "run", "evaluation", "train"},
