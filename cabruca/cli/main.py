@@ -25,6 +25,8 @@ from cabruca.errors import CabrucaError, TrainingDiverged, did_you_mean
 COMMANDS = {
     "train": ("cabruca.cli.train:train", "Train the network; stop and resume at any step."),
     "evaluate": ("cabruca.cli.evaluate:evaluate", "Measure a checkpoint on a labelled data set."),
+    "checkpoints": ("cabruca.cli.checkpoints:checkpoints", "List, show, verify or prune a run's checkpoints."),
+    "compare": ("cabruca.cli.compare:compare", "Compare the metrics and configurations of runs."),
     "data": ("cabruca.cli.data:data", "Draw a practice plot, or check a data set."),
     "config": ("cabruca.cli.config:config", "Show or validate a configuration file."),
     "demo": ("cabruca.cli.demo:demo", "Draw, train and evaluate in minutes, without a network."),
