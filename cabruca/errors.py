@@ -7,6 +7,7 @@
     ├── DataError                an image, an annotation, a raster, a category
     ├── CheckpointError          a checkpoint that is missing, broken, or of another model
     ├── DeviceError              a device or precision that is not there
+    ├── OutOfMemory              a step or a validation that does not fit into memory
     └── RunError                 a run folder that is taken, or cannot be resumed
     TrainingDiverged             the numbers are not finite any more (exit code 1)
 
@@ -37,6 +38,10 @@ class CheckpointError(CabrucaError):
 
 class DeviceError(CabrucaError):
     """The device or precision asked for is not available here."""
+
+
+class OutOfMemory(CabrucaError):
+    """An optimizer step or a validation does not fit into memory; says which flags make it fit."""
 
 
 class RunError(CabrucaError):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cabruca.config.schema import Config
+from cabruca.config.stages import tile_size_at
 from cabruca.data.dataset import EvaluationWindows, TrainWindows, input_spec
 from cabruca.data.loaders import evaluation_batches, train_batches
 from cabruca.metrics.counts import count_metrics
@@ -45,14 +46,24 @@ class CabrucaTask:
         self.config = config
         self.spec = spec or input_spec(config)
         self._train: TrainWindows | None = None
+        self._by_tile: dict[int, TrainWindows] = {}
         self._validation: EvaluationWindows | None = None
         self._silent_heads_named = False
 
     @property
     def train_windows(self) -> TrainWindows:
+        """Of the last stage."""
         if self._train is None:
             self._train = TrainWindows(self.config, self.spec)
+            self._by_tile = {self._train.tile_size: self._train}
         return self._train
+
+    def windows_at(self, epoch: int) -> TrainWindows:
+        """The training windows of epoch `epoch` (0-based): those of its stage, over the same opened pictures."""
+        last, tile_size = self.train_windows, tile_size_at(self.config, epoch)
+        if tile_size not in self._by_tile:
+            self._by_tile[tile_size] = last.at(tile_size)
+        return self._by_tile[tile_size]
 
     @property
     def validation_windows(self) -> EvaluationWindows:
@@ -84,12 +95,14 @@ class CabrucaTask:
         return parameter_part(name)
 
     def num_train_samples(self, epoch: int) -> int:
-        return self.train_windows.num_samples(epoch)
+        return self.windows_at(epoch).num_samples(epoch)
 
     def train_batches(self, epoch: int, index_batches: Sequence[Sequence[int]], runtime: Runtime) -> Iterable[Batch]:
-        return train_batches(
-            self.train_windows, epoch, index_batches, runtime, pin_memory=pin_memory(self.config, runtime)
-        )
+        windows = self.windows_at(epoch)
+        for other in self._by_tile.values():  # a stage that is over needs its loader processes no more
+            if other is not windows:
+                other.loaders.clear()
+        return train_batches(windows, epoch, index_batches, runtime, pin_memory=pin_memory(self.config, runtime))
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         terms = model(batch).terms

@@ -16,8 +16,8 @@ LR, GROUPS = "optimizer.lr", "optimizer.param_groups"
 def apply_overrides(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """`raw` with dotted keys set; numbers index into lists (`optimizer.param_groups.0.lr`). `raw` is untouched.
 
-    `optimizer.lr` also scales the rates of the groups and the peak of onecycle in `raw`; rates among the overrides stay
-    as given.
+    `optimizer.lr` also scales the rates of the groups and of the stages and the peak of onecycle in `raw`; rates among
+    the overrides stay as given.
 
     Raises:
         ConfigError: a key leads through something that is not a section, or past the end of a list.
@@ -38,6 +38,9 @@ def _scale_rates(raw: dict[str, Any], lr: Any) -> dict[str, Any]:
     out = dict(raw)
     if isinstance(groups := optimizer.get("param_groups"), list):
         out["optimizer"] = {**optimizer, "param_groups": [_scale(group, "lr", before, lr) for group in groups]}
+    training = raw.get("training")
+    if isinstance(training, dict) and isinstance(stages := training.get("stages"), list):
+        out["training"] = {**training, "stages": [_scale(stage, "lr", before, lr) for stage in stages]}
     if "scheduler" in raw:
         out["scheduler"] = _scale(raw["scheduler"], "max_lr", before, lr)
     return out

@@ -17,6 +17,7 @@ from cabruca.config.keys import leaves
 from cabruca.config.layers import GROUPS, LR, apply_overrides, set_key, without_empty_sections
 from cabruca.config.messages import explain
 from cabruca.config.redact import redact
+from cabruca.config.rules import refuse_epochs_beside_stages, stage_notice
 from cabruca.config.schema import LATER, Config
 from cabruca.config.strict_yaml import dump_yaml, parse_json, parse_yaml
 from cabruca.config.views import differences, explicit_keys, flat, plain
@@ -48,12 +49,15 @@ def load_config(path: str | Path | None, overrides: Mapping[str, Any] | None = N
         overrides: dotted key -> value, e.g. `{"data.batch_size": 2}`; stronger than the file.
 
     Raises:
-        ConfigError: a file that cannot be read, an unknown key, a value that breaks its rule.
+        ConfigError: a file that cannot be read, an unknown key, a value that breaks its rule, a number of epochs
+            beside stages.
     """
     raw = {} if path is None else read_raw(path)
     overrides = overrides or {}
     merged = apply_overrides(raw, overrides)
-    return _validate(merged, str(path) if path is not None else "", overrides)
+    config = _validate(merged, str(path) if path is not None else "", overrides)
+    refuse_epochs_beside_stages(config, overrides)
+    return config
 
 
 def config_from_dict(raw: Mapping[str, Any]) -> Config:
@@ -122,6 +126,7 @@ def notices(source: Config | Mapping[str, Any]) -> list[str]:
         for key, release in LATER.items()
         if now[key] != default[key] or (key in given and not resolved)
     ]
+    lines += [] if resolved else stage_notice(config, given)
     if config.model.sam_checkpoint is not None:
         lines.append("model.sam_checkpoint is accepted and never read: cabruca has no SAM branch")
     return lines
@@ -145,7 +150,9 @@ def merge(checkpoint: Mapping[str, Any], config: Config, flags: Mapping[str, Any
         base = apply_overrides(base, {LR: flags[LR]})
     for key, value in explicit.items():
         base = set_key(base, key, value)
-    return config_from_dict(base)
+    merged = config_from_dict(base)
+    refuse_epochs_beside_stages(merged, flags or ())
+    return merged
 
 
 def scale_learning_rates(config: Config, lr: float) -> Config:

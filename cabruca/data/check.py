@@ -280,7 +280,8 @@ def _leaves(box: tuple[float, float, float, float], image: Image, slack_px: floa
 
 def _crowded(part: _Set, config: Config) -> Iterator[str]:
     """Crown centres per square of `validation.max_side_px` (`tile_size` in training) against the detection cap."""
-    side = config.validation.max_side_px if part.name == "val" else config.data.tile_size
+    tiles = [stage.tile_size for stage in config.training.stages] or [config.data.tile_size]
+    side = config.validation.max_side_px if part.name == "val" else max(tiles)
     most, where = 0, ""
     for image in part.coco.images:
         cells: Counter[tuple[int, int]] = Counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cabruca.config.schema import Config
+from cabruca.config.stages import final_tile_size
 from cabruca.data import raster
 from cabruca.data.augment import Geometry, change_light, draw_geometry, move_pixels, plain_geometry
-from cabruca.data.placing import picture_grounds
+from cabruca.data.measure import mean_and_std, with_scale
 from cabruca.data.pictures import PictureInfo, PictureSet
+from cabruca.data.placing import picture_grounds
 from cabruca.data.targets import density_map, diameter_map, move_crowns, move_regions, paint_semantic
 from cabruca.data.tiling import GridWindow, evaluation_grid, picture_of, windows_per_picture
 from cabruca.draws import draw_key, uniform
-from cabruca.errors import DataError
 from cabruca.structures import IGNORE, InputSpec, Sample
 
 PAD_MULTIPLE = 32
 """Evaluation windows are padded to it, at the right and at the bottom: the coarsest stride of the network."""
-
-MEASURED_WINDOWS = 32
-_MEASURE = 0x6D656173
 
 
 def input_spec(config: Config) -> InputSpec:
@@ -49,7 +48,7 @@ def input_spec(config: Config) -> InputSpec:
         scale=data.scale or 1.0,
         mean=data.mean or (0.0,) * len(data.bands),
         std=data.std or (1.0,) * len(data.bands),
-        tile_size=data.tile_size,
+        tile_size=final_tile_size(config),
         gsd_m=data.target_gsd_m,
         category_map=dict(data.category_map),
         instance_classes=model.instance_names,
@@ -58,37 +57,11 @@ def input_spec(config: Config) -> InputSpec:
     if data.scale and data.mean and data.std:
         return blank
     windows = TrainWindows(config, blank)
-    spec = blank if data.scale else _with_scale(blank, windows.pictures)
+    spec = blank if data.scale else with_scale(blank, windows.pictures)
     if data.mean and data.std:
         return spec
-    mean, std = _measure(windows, spec.scale)
+    mean, std = mean_and_std(windows, spec.scale)
     return replace(spec, mean=data.mean or mean, std=data.std or std)
-
-
-def _with_scale(spec: InputSpec, pictures: PictureSet) -> InputSpec:
-    found = sorted({pictures.dtype(i) for i in range(len(pictures))})
-    scales = {raster.default_scale(dtype) for dtype in found}
-    if len(scales) > 1:
-        raise DataError(
-            f"training pictures have the pixel types {', '.join(found)}; set data.scale to one divisor for all"
-        )
-    return replace(spec, scale=scales.pop(), dtype=found[0])
-
-
-def _measure(windows: TrainWindows, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    count, total, squares = 0, 0.0, 0.0
-    wanted = min(MEASURED_WINDOWS, windows.num_samples())
-    for k in range(wanted):
-        pixels, valid = windows.plain_window(draw_key(windows.seed, _MEASURE, k), k, wanted)
-        known = pixels[:, valid].astype(np.float64) / scale
-        count += known.shape[1]
-        total, squares = total + known.sum(axis=1), squares + (known**2).sum(axis=1)
-    if count == 0:
-        raise DataError("the training windows show NoData only; check the pictures, or give data.mean and data.std")
-    mean = np.asarray(total / count)
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    std[std < 1e-6] = 1.0  # a band that is constant
-    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 class _Served:
@@ -186,6 +159,8 @@ def _size_before_padding(geometry: Geometry, info: PictureInfo) -> tuple[int, in
 class TrainWindows(_Served):
     """Training windows: `tile_size` square, augmented, sample `index` of `epoch` a function of (seed, epoch, index).
 
+    `tile_size` is the specification's; `at` gives others.
+
     Raises:
         DataError: see `PictureSet`; or a picture, mask or annotation that turns out broken when it is read.
     """
@@ -198,12 +173,23 @@ class TrainWindows(_Served):
         self._augmentation = data.augmentation
         self._maker = _SampleMaker(self.pictures, data.min_visible_share)
         self._valid_maps = [raster.valid_share_map(p.path) for p in self.pictures.pictures]
-        labelled = [
+        self._labelled_px = [
             p.grid_hw[0] * p.grid_hw[1] * float(m.mean())
             for p, m in zip(self.pictures.pictures, self._valid_maps, strict=True)
         ]
-        self._shares = windows_per_picture(labelled, spec.tile_size)
-        self._count = sum(self._shares) if data.windows_per_epoch == "auto" else data.windows_per_epoch
+        self._per_epoch = data.windows_per_epoch
+        self._cut(spec.tile_size)
+
+    def _cut(self, tile_size: int) -> None:
+        self.tile_size = tile_size
+        self._shares = windows_per_picture(self._labelled_px, tile_size)
+        self._count = sum(self._shares) if self._per_epoch == "auto" else self._per_epoch
+
+    def at(self, tile_size: int) -> TrainWindows:
+        """Windows of another size over the same opened pictures (a stage of progressive training)."""
+        other = copy(self)
+        other._cut(tile_size)
+        return other
 
     def num_samples(self, epoch: int = 0) -> int:
         """Windows in an epoch: as configured, or the pictures' ceil(labelled px / tile_size^2) summed."""
@@ -213,7 +199,7 @@ class TrainWindows(_Served):
         """Sample `index` (0-based, below `num_samples`) of `epoch`."""
         key = draw_key(self.seed, epoch, index)
         i = picture_of(index, self._count, self._shares, float(uniform(key, 1)))
-        hw, tile = self.pictures.pictures[i].grid_hw, self.pictures.spec.tile_size
+        hw, tile = self.pictures.pictures[i].grid_hw, self.tile_size
         if not self._augmentation.enabled:
             geometry = plain_geometry(key, hw, tile, self._valid_maps[i])
             image, valid = self._maker.image(i, geometry)
@@ -227,9 +213,7 @@ class TrainWindows(_Served):
         """Raw pixels and validity of a window that is not augmented, for measuring."""
         i = picture_of(index, total, self._shares, float(uniform(key, 1)))
         info = self.pictures.pictures[i]
-        return self.pictures.pixels(
-            i, plain_geometry(key, info.grid_hw, self.pictures.spec.tile_size, self._valid_maps[i]).window
-        )
+        return self.pictures.pixels(i, plain_geometry(key, info.grid_hw, self.tile_size, self._valid_maps[i]).window)
 
 
 class EvaluationWindows(_Served):

@@ -72,12 +72,14 @@ class PlainProgress(BaseCallback):
         self._last_value = math.nan
         self._started = 0.0
         self._first_epoch = 0
+        self._info: RunInfo | None = None
         self.num_epochs = 0
 
     def on_start(self, info: RunInfo) -> None:
         self.num_epochs = info.num_epochs
         self._first_epoch = info.resumed_epoch
         self._started = time.monotonic()
+        self._info = info
         self._tell(arithmetic(info))
 
     def on_epoch(self, record: Record) -> None:
@@ -136,8 +138,10 @@ class PlainProgress(BaseCallback):
         return [p for p in _PARTS if wide and f"train/{p}" in record.metrics]
 
     def _left_s(self, record: Record) -> float:
-        done = record.epoch - self._first_epoch
-        return (time.monotonic() - self._started) / max(done, 1) * (self.num_epochs - record.epoch)
+        if self._info is None:
+            return math.nan
+        done = self._info.work(self._first_epoch, record.epoch) or self._info.work(record.epoch, record.epoch + 1)
+        return (time.monotonic() - self._started) / max(done, 1) * self._info.work(record.epoch, self.num_epochs)
 
     def _tell(self, line: str) -> None:
         _log.info("%s", line)
@@ -160,33 +164,33 @@ class LiveProgress(PlainProgress):
             transient=True,
         )
         self._task = self._bar.add_task("")
-        self._steps_per_epoch = 1
         self._metrics: dict[str, float] = {}
 
     def on_start(self, info: RunInfo) -> None:
         super().on_start(info)
-        self._steps_per_epoch = info.steps_per_epoch
-        self._show(info.resumed_epoch, info.resumed_step - info.resumed_epoch * info.steps_per_epoch, {})
+        self._show(info.resumed_epoch, info.resumed_step, {})
         self._bar.start()
 
     def on_step(self, record: Record) -> None:
-        self._show(record.epoch, record.step - record.epoch * self._steps_per_epoch, record.metrics)
+        self._show(record.epoch, record.step, record.metrics)
 
     def on_epoch(self, record: Record) -> None:
         super().on_epoch(record)
-        self._show(record.epoch, 0, {})
+        self._show(record.epoch, record.step, {})
 
     def on_end(self, result: TrainResult | None, error: BaseException | None) -> None:
         self._bar.stop()
         super().on_end(result, error)
 
-    def _show(self, epoch: int, done: int, metrics: dict[str, float]) -> None:
+    def _show(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
+        info = self._info
+        done, total = (step - info.steps_before(epoch), info.steps_in(epoch)) if info else (0, 1)
         self._metrics = metrics = metrics or self._metrics  # most steps have no numbers: the last ones stay
         losses = {k.removeprefix("train/").removeprefix("loss_"): v for k, v in metrics.items() if "loss" in k}
         first = [(name.removesuffix("_loss"), value) for name, value in losses.items()][:3]
         shown = " ".join(f"{name} {_number(value, 3)}" for name, value in first)
         text = f"{min(epoch + 1, self.num_epochs)}/{self.num_epochs} {shown}"
-        self._bar.update(self._task, description=text, completed=max(done, 0), total=self._steps_per_epoch)
+        self._bar.update(self._task, description=text, completed=max(done, 0), total=total)
 
     def _tell(self, line: str) -> None:
         _log.info("%s", line)
@@ -230,8 +234,11 @@ def arithmetic(info: RunInfo) -> str:
     """The numbers that follow from the configuration, in one line."""
     accumulation = info.effective_batch // info.batch_size
     resumed = f", going on after epoch {info.resumed_epoch} (step {info.resumed_step})" if info.resumed_step else ""
+    lengths = f"{info.num_epochs} epochs x {info.steps_per_epoch} steps"
+    if len(info.stages) > 1:
+        lengths = " + ".join(f"{s.epochs} x {s.steps_per_epoch}" for s in info.stages) + " (epochs x steps)"
     return (
-        f"{info.num_epochs} epochs x {info.steps_per_epoch} steps of {info.effective_batch} pictures "
+        f"{lengths} of {info.effective_batch} pictures "
         f"({info.batch_size} x {accumulation}), {info.parameters / 1e6:.2f} M parameters, "
         f"{info.device} {info.precision}{resumed}"
     )

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cabruca.config.load import config_from_dict, differences, merge
-from cabruca.config.schema import Config
+from cabruca.config.schema import Config, TrainingConfig
 from cabruca.errors import CheckpointError, ConfigError, RunError
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.status import StatusFile, read_status
@@ -150,7 +150,7 @@ def _plan_same(run_dir: RunDir, path: Path, state: State, config: Config, explic
 
 def _plan_stage(path: Path, state: State, config: Config, explicit: Mapping[str, Any]) -> RunPlan:
     merged, before = _merged(path, state, config, explicit)
-    stage = int(state.get("stage", 0)) + 1
+    stage = int(state.get("stage", 0)) + max(1, len(before.training.stages))
     notes = [
         f"stage {stage} '{merged.experiment_name}': weights of {path}; epochs, schedule and patience begin anew",
         *_changes(before, merged),
@@ -221,8 +221,9 @@ def _finished(plan: RunPlan, before: Config) -> RunPlan | None:
         state = _end_of(plan.run_dir) or state  # whichever of its checkpoints was given: this is what the run came to
     epochs, used = int(state["epoch"]), int(state.get("validations_without_improvement", 0))
     if epochs >= training.num_epochs:
-        how, remedy = f"({epochs} epochs)", "raise --epochs to train on"
-    elif 0 < training.early_stopping_patience <= used:
+        longer = "lengthen the last of training.stages" if training.stages else "raise --epochs"
+        how, remedy = f"({epochs} epochs)", f"{longer} to train on"
+    elif 0 < training.early_stopping_patience <= used and epochs > _last_stage_begins(training):
         how = f"(stopped early after {epochs} epochs: {used} validations without improvement)"
         remedy = (
             f"to train on, give --set training.early_stopping_patience={2 * used} (above {used}; 0: never stop early)"
@@ -237,6 +238,11 @@ def _finished(plan: RunPlan, before: Config) -> RunPlan | None:
     best = plan.state.get("best") or {}
     result = TrainResult("finished", epochs, int(state["step"]), best.get("value"), best.get("epoch"), {}, message)
     return RunPlan(plan.config, run_dir=plan.run_dir, finished=result)
+
+
+def _last_stage_begins(training: TrainingConfig) -> int:
+    """Epochs completed when the last stage begins, which alone may be stopped early; below any without stages."""
+    return sum(stage.epochs for stage in training.stages[:-1]) if training.stages else -1
 
 
 def _end_of(run_dir: RunDir) -> State | None:

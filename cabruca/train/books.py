@@ -6,11 +6,11 @@ import time
 from dataclasses import replace
 
 from cabruca.config.schema import Config
-from cabruca.runtime import Runtime
 from cabruca.train.device import memory
 from cabruca.train.learner import Learner
 from cabruca.train.meters import Sums
 from cabruca.train.protocols import Metrics, Record, Save, State, Task, Validation
+from cabruca.train.shortage import Cut
 from cabruca.train.state import Place, generators, machine_facts, snapshot
 from cabruca.train.step import Outcome
 
@@ -19,13 +19,15 @@ class Books:
     """Kept alike on every rank.
 
     Args:
-        config, task, runtime: as given to `train`.
+        config, task: as given to `train`.
         learner: what learns; its state is saved.
         place: where the run is; the loop moves it on.
+        cut: how an optimizer step is cut.
     """
 
-    def __init__(self, config: Config, task: Task, runtime: Runtime, learner: Learner, place: Place) -> None:
-        self.config, self.task, self.runtime, self.learner, self.place = config, task, runtime, learner, place
+    def __init__(self, config: Config, task: Task, learner: Learner, place: Place, cut: Cut) -> None:
+        self.config, self.task, self.runtime = config, task, learner.runtime
+        self.learner, self.place, self.cut = learner, place, cut
         self.sums = Sums()
         self.last_metrics: Metrics = {}
         self._began = time.monotonic()
@@ -51,12 +53,15 @@ class Books:
             metrics |= {f"val/{name}": value for name, value in validation.metrics.items()}
         metrics |= {"time/train_s": self.sums.train_s, "time/epoch_s": self.sums.train_s + validation_s}
         metrics |= memory(self.runtime.device)
+        if self.config.training.on_oom == "shrink":
+            metrics["memory/batch_size"] = float(self.cut.batch_size)
         self.sums, self.last_metrics = Sums(), metrics
         return metrics
 
     def record(self, metrics: Metrics, validation: Validation | None = None) -> Record:
         pictures = validation.pictures if validation else ()
-        return Record(self.place.epoch, self.place.step, metrics, self.place.stage, pictures)
+        stage = self.place.stage + self.learner.stage.index
+        return Record(self.place.epoch, self.place.step, metrics, stage, pictures)
 
     def save(self) -> Save:
         """A save of now. What the ranks must say together is asked here, because only one of them builds the state."""

@@ -7,6 +7,7 @@ from cabruca.runtime import Runtime
 from cabruca.train.learner import Learner
 from cabruca.train.monitor import not_measured
 from cabruca.train.protocols import Metrics, Task, Validation
+from cabruca.train.shortage import is_shortage, validation_advice
 from cabruca.train.state import Place
 
 
@@ -24,13 +25,22 @@ class Judge:
         self.task, self.runtime, self.learner, self.place = task, runtime, learner, place
 
     def validate(self) -> Validation | None:
-        """Every `validation.frequency` epochs and after the last one; else None."""
+        """Every `validation.frequency` epochs and after the last one; else None.
+
+        Raises:
+            OutOfMemory: it does not fit into memory; says what to set.
+        """
         epoch = self.place.epoch
         if epoch % self.config.validation.frequency and epoch < self.settings.num_epochs:
             return None
         learner = self.learner
         learner.share_facts()
-        return self.task.validate(learner.model, self.runtime, learner.precision.autocast, epoch=epoch)
+        try:
+            return self.task.validate(learner.validated, self.runtime, learner.precision.autocast, epoch=epoch)
+        except Exception as error:
+            if not is_shortage(error):
+                raise
+            raise validation_advice(self.config, error) from error
 
     def judge(self, metrics: Metrics) -> bool:
         """Let best, patience and plateau see the monitored metric; True where it is the best so far.
@@ -47,6 +57,7 @@ class Judge:
         return self.place.judge(value, minimize=self.settings.minimize_metric)
 
     def patience_is_out(self) -> bool:
-        """Whether `training.early_stopping_patience` validations in a row brought nothing better."""
+        """Whether `training.early_stopping_patience` validations in a row brought nothing better, in the last stage."""
         patience = self.settings.early_stopping_patience
-        return 0 < patience <= self.place.validations_without_improvement
+        last = self.learner.stage is self.learner.stages[-1]
+        return last and 0 < patience <= self.place.validations_without_improvement

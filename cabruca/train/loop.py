@@ -16,6 +16,7 @@ from typing import Any
 
 from cabruca.config.redact import redact
 from cabruca.config.schema import Config
+from cabruca.config.stages import StageSpan, stages_of
 from cabruca.runtime import Runtime
 from cabruca.train.batching import BatchPlan, epoch_order
 from cabruca.train.books import Books
@@ -36,8 +37,10 @@ from cabruca.train.protocols import (
     Task,
     TrainResult,
 )
+from cabruca.train.shortage import Cut, StepTooLarge
 from cabruca.train.state import Place, restore_generators, seed_generators, warn_of_other_threads
 from cabruca.train.step import Outcome
+from cabruca.train.turns import opening, turning
 from cabruca.train.watchers import Watchers
 
 log = logging.getLogger("cabruca")
@@ -60,6 +63,7 @@ def train(
 
     Raises:
         ConfigError: the configuration does not fit the run (batch arithmetic, parameter groups, monitored metric).
+        OutOfMemory: an optimizer step or a validation does not fit into memory; says which flags make it fit.
         CheckpointError: the state to resume from is of another network or optimizer.
         TrainingDiverged: `training.max_skipped_steps` optimizer steps in a row were not finite.
     """
@@ -86,18 +90,28 @@ class _Run:
         saved = reporter.resume()
         check_monitor(config, task)
         self.place = Place.from_state(saved or {})
+        self.cut = Cut(config, self.place, runtime)
         seed_generators(self.settings.seed, runtime)
-        total_steps = sum(self._plan(epoch).steps for epoch in range(self.settings.num_epochs))
-        self.learner = Learner(config, task, runtime, total_steps=total_steps, first_step=self.place.step)
-        self.books = Books(config, task, runtime, self.learner, self.place)
+        self.learner = Learner(
+            config,
+            task,
+            runtime,
+            stage_steps=[self._steps(stage) for stage in stages_of(config)],
+            first_step=self.place.step,
+            stage=int((saved or {}).get("stage_index", 0)),
+        )
+        self.books = Books(config, task, self.learner, self.place, self.cut)
         self.judge = Judge(config, task, runtime, self.learner, self.place)
         if saved is not None:
             self._restore(saved)
         self._start()
 
+    def _steps(self, stage: StageSpan) -> int:
+        return sum(self._plan(epoch).steps for epoch in range(stage.first_epoch, stage.end_epoch))
+
     def _restore(self, saved: State) -> None:
         """A state without an optimizer (weights handed on to a new stage) begins afresh in all else."""
-        self.learner.load_weights(saved.get("model", {}))
+        self.learner.load_weights(saved)
         if "optimizer" not in saved:
             return
         warn_of_other_threads(saved)
@@ -109,11 +123,14 @@ class _Run:
             restore_generators(random[self.runtime.rank], self.runtime.device)
 
     def _start(self) -> None:
+        self._enter()
         plan = self._plan(min(self.place.epoch, self.settings.num_epochs - 1))
         log.info("%s", plan.describe())
         if self.settings.empty_cache_freq and self.runtime.device.type == "cpu":
             every = self.settings.empty_cache_freq
             log.info("training.empty_cache_freq %d: a CPU has no cache to empty", every, extra=NOTICE)
+        for line in opening(self.learner, self.place):
+            log.info("%s", line, extra=NOTICE)
         self.watchers.start(self._info(plan))
 
     def _info(self, plan: BatchPlan) -> RunInfo:
@@ -128,6 +145,7 @@ class _Run:
             resumed_epoch=self.place.epoch,
             resumed_step=self.place.step,
             config=redact(self.config.to_dict()),
+            stages=self.learner.describe_stages(),
         )
 
     def go(self) -> TrainResult:
@@ -136,21 +154,43 @@ class _Run:
             while self.place.epoch < self.settings.num_epochs and not self.judge.patience_is_out():
                 self._train_epoch()
                 self._end_epoch()
+                for line in self._enter():
+                    log.info("%s", line, extra=NOTICE)
         except StopTraining as stop:
             return ending(self.place, self.settings, self.books.last_metrics, stop)
         return ending(self.place, self.settings, self.books.last_metrics, None)
 
+    def _enter(self) -> list[str]:
+        """Begin the stage that is due and thaw what is due; patience counts anew in a new stage. Lines for people."""
+        new = self.learner.enter(self.place.epoch, self.place.step)
+        if new:
+            self.place.validations_without_improvement = 0
+        return turning(self.learner, self.place, new_stage=new)
+
     def _plan(self, epoch: int) -> BatchPlan:
         return BatchPlan(
             num_samples=self.task.num_train_samples(epoch),
-            batch_size=self.config.data.batch_size,
-            accumulation=self.settings.gradient_accumulation_steps,
+            batch_size=self.cut.batch_size,
+            accumulation=self.cut.accumulation,
             world_size=self.runtime.world_size,
             rank=self.runtime.rank,
         )
 
     def _train_epoch(self) -> None:
-        """The epoch's optimizer steps that are still to be taken."""
+        """The epoch's optimizer steps that are still to be taken; cut finer, and taken again, where one is too large.
+
+        Raises:
+            OutOfMemory: a step does not fit into memory, and `training.on_oom` or the arithmetic allow no finer cut.
+        """
+        done = False
+        while not done:
+            try:
+                self._take_steps()
+                done = True
+            except StepTooLarge as shortage:
+                self.cut.answer(shortage, self.learner.stage)
+
+    def _take_steps(self) -> None:
         place, plan = self.place, self._plan(self.place.epoch)
         order = epoch_order(self.settings.seed, place.epoch, plan.num_samples)
         steps = range(place.step_in_epoch, plan.steps)
@@ -173,6 +213,7 @@ class _Run:
         return batches
 
     def _after_step(self, outcome: Outcome) -> None:
+        self.learner.after_step(skipped=outcome.skipped)
         watch_divergence(outcome, self.place, self.runtime, limit=self.settings.max_skipped_steps)
         every = self.settings.empty_cache_freq
         if every and self.place.step % every == 0:

@@ -22,6 +22,8 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from cabruca.runtime import Runtime
+from cabruca.train.run_info import RunInfo as RunInfo  # noqa: PLC0414 (handed on)
+from cabruca.train.run_info import StageInfo as StageInfo  # noqa: PLC0414
 
 Metrics = dict[str, float]
 """name -> number; NaN where a number is undefined (written as null)."""
@@ -173,28 +175,6 @@ class TaskAround:
 
     def state(self) -> State:
         return self._task.state()
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """Facts known before the first step.
-
-    Attributes:
-        num_epochs, steps_per_epoch, batch_size (over all ranks), effective_batch: the arithmetic, derived once.
-        device, precision: as resolved. parameters: trainable numbers in the model. resumed_epoch: epochs done before.
-        config: the resolved configuration as plain containers, secrets redacted.
-    """
-
-    num_epochs: int
-    steps_per_epoch: int
-    batch_size: int
-    effective_batch: int
-    device: str
-    precision: str
-    parameters: int
-    resumed_epoch: int
-    resumed_step: int
-    config: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

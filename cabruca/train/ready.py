@@ -8,6 +8,7 @@ from cabruca.config.schema import Config
 from cabruca.train.monitor import check_monitor
 from cabruca.train.optim import parameter_groups
 from cabruca.train.protocols import Task, TaskAround, prepare
+from cabruca.train.unfreezing import Thaw
 
 
 class Ready(TaskAround):
@@ -31,11 +32,13 @@ def make_ready(config: Config, task: Task) -> Ready:
     """Check the monitored metric, open the data, build the model and divide its parameters.
 
     Raises:
-        ConfigError: a metric that is not measured, a parameter group that takes nothing, an unknown backbone.
+        ConfigError: a metric that is not measured, a parameter group that takes nothing, a part to unfreeze that is
+            not there, an unknown backbone.
         DataError: training or validation data that cannot be used. CheckpointError: weights that do not fit.
     """
     check_monitor(config, task)
     prepare(task)
     model = task.build_model()
     parameter_groups(model, config.optimizer, task.parameter_part)
+    Thaw(model, config.training.unfreeze, task.parameter_part)
     return Ready(task, model)

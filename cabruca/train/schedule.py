@@ -31,8 +31,9 @@ class Span:
     Attributes:
         base_lr: `optimizer.lr`, that groups are measured by.
         group_lrs: the base rate of each parameter group.
-        num_epochs, total_steps: length of the run; total_steps in optimizer steps.
+        num_epochs, total_steps: length of the stage (without stages: of the run); total_steps in optimizer steps.
         mode: whether the monitored metric is to fall (`min`) or to rise (`max`).
+        group_names: of the parameter groups, by which a plateau's rates are kept.
     """
 
     base_lr: float
@@ -40,6 +41,12 @@ class Span:
     num_epochs: int
     total_steps: int
     mode: Literal["min", "max"] = "max"
+    group_names: Sequence[str] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the groups, in order; their numbers where none were given."""
+        return list(self.group_names) or [str(i) for i in range(len(self.group_lrs))]
 
 
 class Curve:
@@ -124,19 +131,25 @@ class Plateau(Curve):
 
     def state_dict(self) -> dict[str, Any]:
         # rates with the base rates they come from, so that another base rate on resume takes effect
+        rates = [self.rate(i, 0, 0) for i in range(len(self.span.group_lrs))]
         return {
-            "rates": [self.rate(i, 0, 0) for i in range(len(self.span.group_lrs))],
-            "base": list(self.span.group_lrs),
+            "rates": dict(zip(self.span.names, rates, strict=True)),
+            "base": dict(zip(self.span.names, self.span.group_lrs, strict=True)),
             "best": self._plateau.best,
             "bad": self._plateau.num_bad_epochs,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """A group that the state does not name keeps its base rate."""
         self._plateau.best, self._plateau.num_bad_epochs = state["best"], state["bad"]
-        for group, base, rate, was in zip(
-            self._rates.param_groups, self.span.group_lrs, state["rates"], state["base"], strict=False
-        ):
-            group["lr"] = rate if base == was else base * rate / was
+        rates, bases = (self._by_name(state[key]) for key in ("rates", "base"))
+        for name, group, base in zip(self.span.names, self._rates.param_groups, self.span.group_lrs, strict=True):
+            if name in rates:
+                group["lr"] = rates[name] if base == bases[name] else base * rates[name] / bases[name]
+
+    def _by_name(self, values: dict[str, float] | list[float]) -> dict[str, float]:
+        """Early checkpoints hold a list in the groups' order."""
+        return values if isinstance(values, dict) else dict(zip(self.span.names, values, strict=False))
 
 
 SCHEDULERS: dict[str, Callable[[SchedulerConfig, Span], Curve]] = {

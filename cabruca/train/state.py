@@ -7,7 +7,7 @@ import math
 import platform
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class Place:
         best, best_epoch: best monitored metric, and the number of epochs completed then.
         validations_without_improvement: patience used up; skipped_in_a_row: non-finite steps since the last good one.
         stage: number of the run in a chain of runs that hand on their weights; elapsed_s: seconds trained before.
+        shrunk: after a shortage of memory `{asked, batch_size}`: the batch size that was configured, and the one that
+            fits; else empty.
     """
 
     epoch: int = 0
@@ -43,6 +45,7 @@ class Place:
     skipped_in_a_row: int = 0
     stage: int = 0
     elapsed_s: float = 0.0
+    shrunk: dict[str, int] = field(default_factory=dict)
 
     def judge(self, value: float, *, minimize: bool) -> bool:
         """Note the monitored metric of a validation; True where it is the best so far (NaN never is)."""

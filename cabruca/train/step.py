@@ -20,6 +20,8 @@ from cabruca.runtime import Runtime
 from cabruca.train.meters import Sums
 from cabruca.train.precision import Precision
 from cabruca.train.protocols import Task
+from cabruca.train.shortage import StepTooLarge, in_one_line, is_shortage
+from cabruca.train.state import generators, restore_generators
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Stepper:
     Args:
         task, model, optimizer, precision, runtime: what learns, and where.
         clip: largest gradient norm; 0: no clipping.
+        redoable: a step that does not fit leaves the generators, too, as they were before it.
     """
 
     def __init__(
@@ -48,10 +51,16 @@ class Stepper:
         precision: Precision,
         runtime: Runtime,
         clip: float,
+        redoable: bool = False,
     ) -> None:
         self.task, self.model, self.optimizer = task, model, optimizer
         self.precision, self.runtime, self.clip = precision, runtime, clip
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.redoable = redoable
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Those that learn now, in the optimizer's order."""
+        return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
 
     def __call__(self, batches: Iterator[Any], micro_batches: int, pictures: int) -> Outcome:
         """One optimizer step.
@@ -60,16 +69,43 @@ class Stepper:
             batches: where the next `micro_batches` batches of this rank come from.
             micro_batches: forward passes of this rank; 0 where its share is empty.
             pictures: pictures in the whole step, over all ranks: the loss is a mean over them.
+
+        Raises:
+            StepTooLarge: on all ranks, where one has too little memory; weights and moments are as before the step.
         """
         began = time.perf_counter()
-        step, names = self._accumulate(batches, micro_batches, pictures)
+        step, names = self._fitting(batches, micro_batches, pictures)
         sum_gradients(self.parameters, self.runtime)
-        norm = self._update()
+        try:
+            norm = self._update()
+        except Exception as error:  # the moments of the first step may be what does not fit; weights may have moved
+            if not is_shortage(error):
+                raise
+            raise StepTooLarge(in_one_line(error), applied=True) from None
         seconds = time.perf_counter() - began
         if norm is None:
             return Outcome(Sums(skipped_steps=1, train_s=seconds, wait_s=step.wait_s), True, names)
         step.steps, step.grad_norm, step.train_s = 1, norm, seconds
         return Outcome(step, False, names)
+
+    def _fitting(self, batches: Iterator[Any], micro_batches: int, pictures: int) -> tuple[Sums, list[str]]:
+        """The step's gradients, if they fit into the memory of every rank."""
+        done, said = None, ""
+        before = generators(self.runtime.device) if self.redoable else {}
+        try:
+            done = self._accumulate(batches, micro_batches, pictures)
+        except Exception as error:
+            if not is_shortage(error):
+                raise
+            said = in_one_line(error)
+        # outside of the except: its error would keep the frames, and with them the tensors, of the failed pass
+        if self.runtime.any(done is None):
+            self.optimizer.zero_grad(set_to_none=True)
+            if before:
+                restore_generators(before, self.runtime.device)
+            raise StepTooLarge(said or "on another worker")
+        assert done is not None
+        return done
 
     def _accumulate(self, batches: Iterator[Any], micro_batches: int, pictures: int) -> tuple[Sums, list[str]]:
         step = Sums()

@@ -1,0 +1,180 @@
+"""`training.compile`: torch.compile where it pays, found out by measuring before the first step.
+
+Modules are compiled in place (`module.compile()`), so every name in the state dict stays as it is, and a checkpoint
+loads with and without. Validation is never compiled: its pictures have other sizes, and each would cost a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from cabruca.runtime import Runtime
+from cabruca.train.precision import Precision
+from cabruca.train.protocols import NOTICE, Task, compilable
+from cabruca.train.state import generators, restore_generators
+
+log = logging.getLogger("cabruca")
+
+STEPS, WARM_UP = 20, 2
+"""Steps that are measured with and without, and those before them that are not."""
+
+BACKEND: Any = "inductor"
+"""What compiles."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Takes steps that teach nothing: forward, backward, no optimizer.
+
+    Attributes:
+        task, model, precision, runtime: as the run will use them.
+    """
+
+    task: Task
+    model: nn.Module
+    precision: Precision
+    runtime: Runtime
+
+    def step(self, batch: Any) -> None:
+        """Forward and backward pass of one batch; the gradients are dropped."""
+        with self.precision.autocast():
+            loss = self.task.losses(self.model, batch).total.sum()
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.model.zero_grad(set_to_none=True)
+
+    def seconds(self, batch: Any) -> float:
+        """How long a step takes."""
+        self._wait()
+        began = time.perf_counter()
+        self.step(batch)
+        self._wait()
+        return time.perf_counter() - began
+
+    def _wait(self) -> None:
+        if self.runtime.device.type == "cuda":
+            torch.cuda.synchronize(self.runtime.device)
+        elif self.runtime.device.type == "mps":
+            torch.mps.synchronize()
+
+
+def choose(trial: Trial, batches: Callable[[int], Iterable[Any]], *, saved: bool | None = None) -> bool:
+    """Compile the parts of the model that the task names, if steps become faster by it; alike on every rank.
+
+    Weights, buffers and random number generators are left as they were.
+
+    Args:
+        trial: what takes the steps.
+        batches: gives that many training batches of this rank.
+        saved: the choice of the run that is gone on with, which is taken over unmeasured; None: there is none.
+
+    Returns:
+        Whether the model is compiled now. It is not, with one warning, where compiling fails.
+    """
+    modules = compilable(trial.task, trial.model)
+    if not modules or saved is False:
+        why = "the checkpoint's run was faster without" if modules else "the task names no part that can be compiled"
+        log.info("torch.compile: off (%s)", why, extra=NOTICE)
+        return False
+    compile_in_place(modules)
+    if saved:
+        log.info("torch.compile: on, as in the checkpoint's run", extra=NOTICE)
+        return True
+    log.info("torch.compile: compiling and measuring, which takes minutes", extra=NOTICE)
+    times = _measured(trial, batches(WARM_UP + STEPS))
+    everywhere: list[tuple[float, float] | None] = trial.runtime.gather(times)
+    if faster := _decide(everywhere):
+        return faster
+    undo(modules)
+    return False
+
+
+def compile_in_place(modules: Sequence[nn.Module]) -> None:
+    """Let the modules' calls be compiled when they are first made. One compilation a shape: those of training are few,
+    and code for any shape is slower."""
+    for module in modules:
+        module.compile(backend=BACKEND, dynamic=False)
+
+
+def undo(modules: Sequence[nn.Module]) -> None:
+    """Plain calls again; what was compiled is let go of."""
+    for module in modules:
+        module._compiled_call_impl = None  # torch offers no other way back
+    torch.compiler.reset()
+
+
+def plain() -> AbstractContextManager[Any]:
+    """A context in which compiled modules run as if they were not."""
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+def _decide(everywhere: Sequence[tuple[float, float] | None]) -> bool:
+    """The slowest rank is the one that all wait for; a rank on which compiling failed decides for all."""
+    times = [pair for pair in everywhere if pair is not None]
+    if len(times) < len(everywhere):
+        return False
+    compiled, usual = (max(pair[k] for pair in times) for k in (0, 1))
+    verdict = "training goes on with it" if compiled < usual else "training goes on without it"
+    log.info("torch.compile: a step takes %.4g s with it and %.4g s without (medians of %d); %s",
+             compiled, usual, STEPS, verdict, extra=NOTICE)  # fmt: skip
+    return compiled < usual
+
+
+def _measured(trial: Trial, batches: Iterable[Any]) -> tuple[float, float] | None:
+    """Median seconds of a step, compiled and not; None where compiling failed."""
+    device = trial.runtime.device
+    random = generators(device)
+    buffers = [(buffer, buffer.clone()) for buffer in trial.model.buffers()]
+    trial.model.train()
+    try:
+        return _interleaved(trial, batches)
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        restore_generators(random, device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+
+def _interleaved(trial: Trial, batches: Iterable[Any]) -> tuple[float, float] | None:
+    """Each batch both ways, in turn first, so that a machine that slows down slows both."""
+    compiled: list[float] = []
+    usual: list[float] = []
+    for number, batch in enumerate(batches):
+        if hasattr(batch, "to"):
+            batch = batch.to(trial.runtime.device, dtype=trial.precision.dtype)  # noqa: PLW2901
+        for with_it in (number % 2 == 0, number % 2 == 1):
+            if with_it:
+                seconds = _compiled_seconds(trial, batch)
+                if seconds is None:
+                    return None
+            else:
+                with plain():
+                    seconds = trial.seconds(batch)
+            if number >= WARM_UP:
+                (compiled if with_it else usual).append(seconds)
+    return (statistics.median(compiled), statistics.median(usual)) if compiled else (math.inf, math.inf)
+
+
+def _compiled_seconds(trial: Trial, batch: Any) -> float | None:
+    try:
+        return trial.seconds(batch)
+    except Exception as error:  # no C++ compiler, an operator it does not know, ...
+        trial.model.zero_grad(set_to_none=True)
+        reason = next(iter(str(error).splitlines()), "")
+        log.warning(
+            "torch.compile does not work here (%s: %s); training goes on without it", type(error).__name__, reason
+        )
+        return None

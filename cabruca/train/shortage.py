@@ -1,0 +1,140 @@
+"""Memory runs out: told from other errors, answered with a smaller micro-batch, or with advice made of this run."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from cabruca.config.schema import Config
+from cabruca.config.stages import StageSpan
+from cabruca.errors import OutOfMemory
+from cabruca.runtime import Runtime
+from cabruca.train.device import empty_cache
+from cabruca.train.protocols import NOTICE
+from cabruca.train.state import Place
+
+log = logging.getLogger("cabruca")
+
+_SAID = ("out of memory", "can't allocate memory", "not enough memory: you tried to allocate", "bad alloc", "bad_alloc")
+"""How torch's allocators word it: CUDA and MPS, CPU, CPU on Windows, C++."""
+
+
+class StepTooLarge(Exception):
+    """An optimizer step did not fit into memory, on this rank or on another.
+
+    `applied`: a part of it may have been applied to weights or moments, so it cannot be taken again.
+    """
+
+    def __init__(self, said: str, *, applied: bool = False) -> None:
+        super().__init__(said)
+        self.applied = applied
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out: torch's own error, Python's, or an allocator's RuntimeError."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _SAID)
+
+
+def in_one_line(error: BaseException) -> str:
+    """The allocator's own words, their first sentence."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text.split(". ")[0].split("DefaultCPUAllocator: ")[-1][:160].rstrip(".")
+
+
+@dataclass
+class Cut:
+    """How an optimizer step is cut: as configured, or finer after a shortage of memory.
+
+    Args:
+        config, runtime: as given to `train`.
+        place: remembers a finer cut, so that a resumed run begins with it.
+    """
+
+    config: Config
+    place: Place
+    runtime: Runtime
+
+    @property
+    def effective_batch(self) -> int:
+        """Pictures in an optimizer step; never changes."""
+        return self.config.data.batch_size * self.config.training.gradient_accumulation_steps
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures in a forward pass, over all ranks."""
+        asked, shrunk = self.config.data.batch_size, self.place.shrunk
+        # what was found out for another batch size, or on other ranks, says nothing of this run
+        fits = shrunk.get("asked") == asked and self.effective_batch % shrunk["batch_size"] == 0 if shrunk else False
+        if not fits or shrunk["batch_size"] % self.runtime.world_size:
+            return asked
+        return shrunk["batch_size"]
+
+    @property
+    def accumulation(self) -> int:
+        return self.effective_batch // self.batch_size
+
+    @property
+    def finer(self) -> int | None:
+        """The next smaller batch size: the largest divisor of the effective batch that is at most half of now and a
+        multiple of the number of ranks; None where there is none."""
+        ranks = self.runtime.world_size
+        sizes = range(self.batch_size // 2 // ranks * ranks, 0, -ranks)
+        return next((size for size in sizes if self.effective_batch % size == 0), None)
+
+    def answer(self, shortage: StepTooLarge, stage: StageSpan) -> None:
+        """After a step that did not fit: cut finer where `training.on_oom` is `shrink`.
+
+        Raises:
+            OutOfMemory: it is `fail`, or there is no finer cut; with advice.
+        """
+        before, finer = self.batch_size, self.finer
+        if self.config.training.on_oom == "fail" or finer is None or shortage.applied:
+            raise OutOfMemory(self._advice(str(shortage), stage)) from None
+        self.place.shrunk = {"asked": self.config.data.batch_size, "batch_size": finer}
+        gc.collect()
+        empty_cache(self.runtime.device)
+        log.info(
+            "memory ran out in optimizer step %d (%s): batch_size %d -> %d, accumulation %d -> %d, effective batch %d "
+            "as before (training.on_oom: shrink)",
+            *(self.place.step + 1, shortage, before, finer, self.effective_batch // before, self.accumulation),
+            self.effective_batch,
+            extra=NOTICE,
+        )
+
+    def _advice(self, said: str, stage: StageSpan) -> str:
+        """What helped against "Out of Memory" before, in this run's numbers; the first remedy costs nothing."""
+        tile, device = stage.tile_size, self.runtime.device.type
+        remedies: list[str] = []
+        if (finer := self.finer) is not None:
+            remedies.append(
+                f"give --batch-size {finer} --grad-accum {self.effective_batch // finer} (the effective batch stays "
+                f"{self.effective_batch}), or --set training.on_oom=shrink, which does it by itself"
+            )
+        smaller = "a smaller tile_size in training.stages" if self.config.training.stages else ""
+        remedies.append(f"take smaller tiles: {smaller or f'--set data.tile_size={max(32, tile // 2 // 32 * 32)}'}")
+        if device == "cuda" and not self.config.training.mixed_precision:
+            remedies.append("give --mixed-precision")
+        remedies.append("take the light network: --config configs/training_config_light.yaml")
+        if device != "cpu":
+            remedies.append("compute on the CPU: --device cpu")
+        return (
+            f"out of memory on {device} in optimizer step {self.place.step + 1} ({said}): batch_size {self.batch_size} "
+            f"x {tile} px tiles does not fit; {'; or '.join(remedies)}"
+        )
+
+
+def validation_advice(config: Config, error: BaseException) -> OutOfMemory:
+    """The error of a validation that did not fit into memory."""
+    validation = config.validation
+    remedies = [f"--set validation.max_side_px={max(64, validation.max_side_px // 2 // 32 * 32)}"]
+    if validation.batch_size > 1:
+        remedies.insert(0, f"--set validation.batch_size={validation.batch_size // 2}")
+    return OutOfMemory(
+        f"out of memory in the validation ({in_one_line(error)}): validation.batch_size {validation.batch_size} x "
+        f"validation.max_side_px {validation.max_side_px} does not fit; give {', or '.join(remedies)}"
+    )
