@@ -10,6 +10,7 @@ from typing import Any
 from cabruca.config.load import config_from_dict
 from cabruca.config.schema import Config
 from cabruca.errors import CabrucaError, CheckpointError
+from cabruca.measuring import inventory_of, name_unknown_scales
 from cabruca.model.build import build_model
 from cabruca.model.segmenter import Segmenter
 from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
@@ -76,6 +77,7 @@ def evaluate(
     batch_size: int | None = None,
     num_pictures: int = 0,
     pictures_dir: str | Path | None = None,
+    inventory: str | Path | None = None,
 ) -> dict[str, float | None]:
     """Every metric of a checkpoint on a data set; bands, scaling, normalisation and resolution are the checkpoint's.
 
@@ -85,6 +87,7 @@ def evaluate(
         score_threshold: crowns from here on are counted; batch_size: pictures of one size in a pass; None: as the
             checkpoint was trained.
         num_pictures: comparisons of truth and prediction to write into `pictures_dir`.
+        inventory: trees that people counted on this ground, JSON or CSV, to compare with; None: no comparison.
 
     Returns:
         name -> number, None where it is undefined (no truth of that kind).
@@ -94,13 +97,18 @@ def evaluate(
     """
     model, config, spec = load_model(checkpoint)
     changes = {"score_threshold": score_threshold, "batch_size": batch_size}
-    given = {name: value for name, value in changes.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    # the inventory of training is about other ground
+    given["plantation_data"] = None if inventory is None else str(inventory)
+    if inventory is not None:
+        given["calculate_agroforestry_metrics"] = True
     config = config.model_copy(update={"validation": config.validation.model_copy(update=given)})
     spec = _with_categories(spec, category_map or {})
     budget = thread_budget(config.data.num_workers)
     set_threads(budget)
     runtime = Runtime.single(choose_device(device), loaders=budget.loaders)
     windows = evaluation_windows(config, spec, images, annotations)
+    name_unknown_scales(windows, config)
     precision = resolve(config.training, runtime.device.type)
     model = model.to(runtime.device, precision.dtype)
     found = evaluate_windows(
@@ -111,6 +119,7 @@ def evaluate(
         runtime=runtime,
         autocast=precision.autocast,
         num_pictures=num_pictures if pictures_dir else 0,
+        inventory=inventory_of(windows, config, spec),
     )
     if pictures_dir is not None:
         _write_pictures(found, Path(pictures_dir))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,10 +15,9 @@ from cabruca.config.schema import Config
 from cabruca.config.stages import tile_size_at
 from cabruca.data.dataset import EvaluationWindows, TrainWindows, input_spec
 from cabruca.data.loaders import evaluation_batches, train_batches
-from cabruca.metrics.counts import count_metrics
-from cabruca.metrics.detection import SUMMARIES
+from cabruca.ground import Inventory
+from cabruca.measuring import inventory_of, metric_names, name_unknown_scales
 from cabruca.metrics.evaluator import Evaluator
-from cabruca.metrics.segmentation import semantic_metrics
 from cabruca.model.build import build_model
 from cabruca.model.segmenter import Segmenter, Terms, parameter_part
 from cabruca.pictures import draw_comparison
@@ -48,6 +47,7 @@ class CabrucaTask:
         self._train: TrainWindows | None = None
         self._by_tile: dict[int, TrainWindows] = {}
         self._validation: EvaluationWindows | None = None
+        self._inventory: dict[str, Inventory] | None = None
         self._silent_heads_named = False
 
     @property
@@ -70,6 +70,8 @@ class CabrucaTask:
         if self._validation is None:
             data = self.config.data
             self._validation = evaluation_windows(self.config, self.spec, data.val_dir, data.val_annotations)
+            self._inventory = inventory_of(self._validation, self.config, self.spec)
+            name_unknown_scales(self._validation, self.config)
         return self._validation
 
     def prepare(self) -> None:
@@ -90,6 +92,11 @@ class CabrucaTask:
     def bare_model(self) -> nn.Module:
         """The network without pretrained weights, for a file that brings them: nothing is fetched."""
         return build_model(self.config, self.spec, weights=False)
+
+    def compilable(self, model: nn.Module) -> list[nn.Module]:
+        """Backbone and dense heads: their shapes do not depend on how many crowns a picture has."""
+        names = ("backbone", "semantic", "crown", "density")
+        return [part for name in names if (part := getattr(model, name)) is not None]
 
     def parameter_part(self, name: str) -> str:
         return parameter_part(name)
@@ -127,26 +134,20 @@ class CabrucaTask:
         try:
             windows = self.validation_windows
             return evaluate_windows(
-                model, windows, self.config, self.spec, runtime=runtime, autocast=autocast, num_pictures=keep
+                model,
+                windows,
+                self.config,
+                self.spec,
+                runtime=runtime,
+                autocast=autocast,
+                num_pictures=keep,
+                inventory=self._inventory,
             )
         finally:
             model.train(was_training)
 
     def state(self) -> State:
         return {"input": self.spec.to_dict()}
-
-
-def metric_names(config: Config, spec: InputSpec) -> frozenset[str]:
-    """Names that `evaluate_windows` may give, with every class as if the truth had it."""
-    classes = spec.instance_classes
-    losses = {"total_loss", *(f"loss_{head}" for head in config.model.heads)}
-    if "instance" in config.model.heads:
-        losses |= {f"loss_instance/{part}" for part in ("rpn", "box", "mask")}
-    plain = [*SUMMARIES, *(f"{kind}_{summary}" for kind in ("bbox", "segm") for summary in SUMMARIES)]
-    by_class = {f"{name}/{own}" for name in plain[len(SUMMARIES) :] for own in classes}
-    cover = semantic_metrics(None, spec.semantic_classes, canopy=classes)
-    counts = count_metrics([], classes, score_threshold=config.validation.score_threshold)
-    return frozenset({*losses, *plain, *by_class, *cover, *counts})
 
 
 def pin_memory(config: Config, runtime: Runtime) -> bool:
@@ -203,13 +204,18 @@ def evaluate_windows(
     runtime: Runtime,
     autocast: Autocast,
     num_pictures: int = 0,
+    inventory: Mapping[str, Inventory] | None = None,
 ) -> Validation:
     """Losses and every metric over `windows`, this rank's share gathered with the others'.
 
     The model must be in eval mode. `num_pictures` comparisons of truth and prediction come from rank 0's first windows.
     """
     evaluator = Evaluator(
-        spec.instance_classes, spec.semantic_classes, config.validation, min_visible_share=config.data.min_visible_share
+        spec.instance_classes,
+        spec.semantic_classes,
+        config.validation,
+        min_visible_share=config.data.min_visible_share,
+        inventory=inventory,
     )
     losses: dict[str, dict[str, float]] = {}
     pictures: list[Picture] = []

@@ -17,13 +17,21 @@ from cabruca.cli.options import read_map
 @click.option("--annotations", required=True, metavar="COCO.json", help="The truth.")
 @click.option("--json", "json_path", metavar="OUT", help="Write one flat object, name -> number or null.")
 @click.option("--map", "entries", multiple=True, metavar="CATEGORY=CLASS", help="Dataset category -> class (repeat).")
-def evaluate(checkpoint: str, images: str, annotations: str, json_path: str | None, entries: Sequence[str]) -> int:
+@click.option("--inventory", metavar="FILE", help="Trees counted on the ground, JSON or CSV, to compare with.")
+def evaluate(  # noqa: PLR0917 (click gives them by name)
+    checkpoint: str,
+    images: str,
+    annotations: str,
+    json_path: str | None,
+    entries: Sequence[str],
+    inventory: str | None,
+) -> int:
     """Measure a checkpoint; bands, scaling, resolution and categories are those it was trained with."""
     category_map = read_map(entries)
     out = None if json_path is None else _writable(Path(json_path))
     from cabruca.evaluation import evaluate as measure
 
-    numbers = measure(checkpoint, images, annotations, category_map=category_map)
+    numbers = measure(checkpoint, images, annotations, category_map=category_map, inventory=inventory)
     click.echo(table(numbers))  # first: a disk that is full by now must not cost the minutes of work
     if out is not None:
         out.write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8")

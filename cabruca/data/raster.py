@@ -53,8 +53,8 @@ class RasterInfo:
         height, width: px. count: bands. dtype: numpy name. gsd_m: metres a pixel, None where it is not georeferenced.
         bounds: left, bottom, right, top in `crs`, None where there is none. crs: WKT or None.
         cheap_windows: a part can be read without decoding the whole (a tiled GeoTIFF). palette: band 1 holds colour
-            numbers. all_valid: no NoData value, alpha band or mask. affine: from px to `crs`, in units of `unit_m` metres,
-        or in degrees (`geographic`); None where there is no CRS.
+            numbers. all_valid: no NoData value, alpha band or mask. affine: from px to `crs`, in units of `unit_m`
+            metres, or in degrees (`geographic`); None where there is no CRS.
     """
 
     height: int

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from cabruca.config.schema import ValidationConfig
+from cabruca.ground import Inventory
+from cabruca.metrics.agroforestry import AgroforestrySettings, agroforestry_metrics
 from cabruca.metrics.counts import count_metrics
 from cabruca.metrics.detection import detection_metrics
 from cabruca.metrics.records import PictureRecord, picture_records
 from cabruca.metrics.segmentation import semantic_metrics
+from cabruca.metrics.survey import SurveySettings
 from cabruca.runtime import Runtime
 from cabruca.structures import Batch, Prediction
 
@@ -20,8 +23,9 @@ class Evaluator:
 
     Args:
         instance_names: names of labels 1, 2, ...; semantic_names: names of classes 0, 1, ...
-        config: score threshold and detection cap.
+        config: score threshold, detection cap, and what the agroforestry metrics are made with.
         min_visible_share: a crown cut by a grid window's core takes part while this share of it lies inside.
+        inventory: plane -> trees that people counted there; None: nothing to compare with.
     """
 
     def __init__(
@@ -31,11 +35,21 @@ class Evaluator:
         config: ValidationConfig,
         *,
         min_visible_share: float,
+        inventory: Mapping[str, Inventory] | None = None,
     ) -> None:
         self.instance_names, self.semantic_names = tuple(instance_names), tuple(semantic_names)
         self.config = config
         self.min_visible_share = min_visible_share
+        self.inventory = inventory
         self.records: dict[str, PictureRecord] = {}
+        self._survey: SurveySettings | None = None
+        if config.calculate_agroforestry_metrics:
+            self._survey = SurveySettings.of(
+                self.instance_names,
+                self.semantic_names,
+                score_threshold=config.score_threshold,
+                shade_grid_m=config.shade_grid_m,
+            )
 
     def add(self, batch: Batch, predictions: Sequence[Prediction]) -> None:
         """Keep what the metrics need of a batch; a picture seen twice counts once."""
@@ -45,6 +59,7 @@ class Evaluator:
             num_semantic_classes=len(self.semantic_names),
             min_visible_share=self.min_visible_share,
             max_detections=self.config.max_detections,
+            survey=self._survey,
         ):
             self.records[record.picture] = record
 
@@ -75,4 +90,12 @@ class Evaluator:
         }
         if "instance" not in heads:
             crowns = {k: v if k.endswith("_count_true") else float("nan") for k, v in crowns.items()}
-        return {**crowns, **semantic_metrics(pixels, self.semantic_names, canopy=names)}
+        land = semantic_metrics(pixels, self.semantic_names, canopy=names)
+        return {**crowns, **land, **self._agroforestry(records, heads)}
+
+    def _agroforestry(self, records: Sequence[PictureRecord], heads: Collection[str]) -> dict[str, float]:
+        if self._survey is None:
+            return {}
+        settings = AgroforestrySettings(self.instance_names, self.config.shade_radius_m)
+        surveys = [r.survey for r in records if r.survey is not None]
+        return agroforestry_metrics(surveys, settings, inventory=self.inventory, heads=heads)

@@ -26,6 +26,7 @@ from faster_coco_eval.core import mask as rle_codec
 from torch import Tensor
 
 from cabruca.metrics.segmentation import confusion
+from cabruca.metrics.survey import Survey, SurveySettings, take_survey
 from cabruca.structures import Batch, CroppedMasks, Edges, Prediction
 
 Rle = dict[str, Any]
@@ -63,6 +64,7 @@ class PictureRecord:
         truth, found: crowns. ignored: regions where detections are neither right nor wrong, label 0 = of every class.
         confusion: `[K, K]` pixels, truth by row; None without semantic truth or head.
         at_cap: as many plausible crowns were found as the cap allows.
+        survey: what the agroforestry metrics need of it; None where they are switched off.
     """
 
     picture: str
@@ -73,6 +75,7 @@ class PictureRecord:
     ignored: CrownSet
     confusion: Ints | None
     at_cap: bool
+    survey: Survey | None = None
 
 
 def picture_records(
@@ -82,10 +85,12 @@ def picture_records(
     num_semantic_classes: int,
     min_visible_share: float,
     max_detections: int,
+    survey: SurveySettings | None = None,
 ) -> list[PictureRecord]:
     """Records of a batch.
 
     Args:
+        survey: how the agroforestry metrics look at it; None: not at all.
         min_visible_share: a crown cut by the core's edge takes part while this share of it lies inside.
     """
     out = []
@@ -126,6 +131,16 @@ def picture_records(
                 ignored=_clip(ignored, core, 0.0),
                 confusion=pixels if pixels is not None and pixels.sum() > 0 else None,
                 at_cap=int((found.scores >= PLAUSIBLE).sum()) >= max_detections,
+                survey=None
+                if survey is None
+                else take_survey(
+                    batch,
+                    b,
+                    found,
+                    survey,
+                    centres=centres,
+                    counted=(_counted(truth, core, ignored), _counted(prediction, core, ignored)),
+                ),
             )
         )
     return out
@@ -175,11 +190,10 @@ def _clip(
     inside = np.clip(boxes, low, high)
     full = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     left = (inside[:, 2] - inside[:, 0]) * (inside[:, 3] - inside[:, 1])
-    centre = raw.centre_xy_px
-    at_home: npt.NDArray[np.bool_] = np.all((centre >= [x0, y0]) & (centre < [x1, y1]), axis=1)
+    at_home = _counted(raw, core, None)
     # at home it takes part however little shows: at the corner of four cores each shows a quarter
     keep = np.nonzero((left > np.maximum(min_visible_share * full - 1e-9, 0)) | at_home)[0]
-    counted = at_home if ignored is None else at_home & ~_inside(centre, raw.labels, ignored)
+    counted = _counted(raw, core, ignored)
     inside = inside - np.array([x0, y0, x0, y0])
     xywh = np.concatenate([inside[:, :2], inside[:, 2:] - inside[:, :2]], axis=1)
     return CrownSet(
@@ -189,6 +203,13 @@ def _clip(
         masks=[None if raw.masks is None else _encode(raw.masks, int(i), core) for i in keep],
         counted=counted[keep],
     )
+
+
+def _counted(raw: _Raw, core: tuple[int, int, int, int], ignored: _Raw | None) -> npt.NDArray[np.bool_]:
+    """bool `[N]`: the centre lies in the core, and in no ignored region of its class."""
+    centre = raw.centre_xy_px
+    at_home: npt.NDArray[np.bool_] = np.all((centre >= core[:2]) & (centre < core[2:]), axis=1)
+    return at_home if ignored is None else at_home & ~_inside(centre, raw.labels, ignored)
 
 
 def _inside(centre: Floats, labels: Ints, regions: _Raw) -> npt.NDArray[np.bool_]:

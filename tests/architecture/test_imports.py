@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / "tests").rglob("*.py")])}
 
 LEAVES = {"_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands"}
-JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "task"}
+JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task"}
 LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation"}
 ALLOWED: dict[str, set[str]] = {
     "_version": set(),
@@ -36,15 +36,18 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": LEAVES | {"config"},
     "train": LEAVES | {"config"},
     "pictures": LEAVES | {"config", "train.protocols"},
+    "measuring": LEAVES | {"config", "data", "metrics"},
     "task": JOINT | {"train.protocols"},
     "tracking": LEAVES | {"__init__", "config", "train.protocols", "train.checkpoint"},  # __init__: where it lies
     "dry_run": LEAVES | {"config", "train", "tracking"},
     "run": JOINT | {"train", "tracking", "dry_run", "held_out"},
     "evaluation": JOINT | {"train"},
+    "served_model": JOINT | {"evaluation", "tracking.mlflow_model"},
     "held_out": LEAVES | {"config", "train.protocols", "tracking", "evaluation", "held_out_report"},
     "held_out_report": set(),
     "demo": LOCAL,
-    "cli": LOCAL | {"demo"},
+    "doctor": LEAVES | {"config", "data"},
+    "cli": LOCAL | {"demo", "doctor"},
     "__init__": {"_version", "config", "run", "evaluation", "train"},
     "__main__": {"cli"},
 }
@@ -55,7 +58,7 @@ THIRD_PARTY = {
     "optuna": {"distributed"},
     "streamlit": {"monitor"},
     "rasterio": {"data"},
-    "mlflow": {"tracking/mlflow.py", "tracking/environment.py"},
+    "mlflow": {"tracking/mlflow.py", "tracking/mlflow_model.py", "tracking/environment.py"},
     "wandb": {"tracking/wandb.py", "tracking/environment.py"},
     "timm": {"model"},
     "click": {"cli"},
