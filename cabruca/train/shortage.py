@@ -43,7 +43,7 @@ def is_shortage(error: BaseException) -> bool:
 def in_one_line(error: BaseException) -> str:
     """The allocator's own words, their first sentence."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return text.split(". ")[0].split("DefaultCPUAllocator: ")[-1][:160].rstrip(".")
+    return text.split("DefaultCPUAllocator: ")[-1].split(". ")[0][:160].rstrip(".")
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Cut:
         """
         before, finer = self.batch_size, self.finer
         if self.config.training.on_oom == "fail" or finer is None or shortage.applied:
-            raise OutOfMemory(self._advice(str(shortage), stage)) from None
+            raise OutOfMemory(self._advice(shortage, stage)) from None
         self.place.shrunk = {"asked": self.config.data.batch_size, "batch_size": finer}
         gc.collect()
         empty_cache(self.runtime.device)
@@ -106,14 +106,15 @@ class Cut:
             extra=NOTICE,
         )
 
-    def _advice(self, said: str, stage: StageSpan) -> str:
+    def _advice(self, shortage: StepTooLarge, stage: StageSpan) -> str:
         """What helped against "Out of Memory" before, in this run's numbers; the first remedy costs nothing."""
         tile, device = stage.tile_size, self.runtime.device.type
         remedies: list[str] = []
         if (finer := self.finer) is not None:
+            by_itself = "" if shortage.applied else ", or --set training.on_oom=shrink, which does it by itself"
             remedies.append(
                 f"give --batch-size {finer} --grad-accum {self.effective_batch // finer} (the effective batch stays "
-                f"{self.effective_batch}), or --set training.on_oom=shrink, which does it by itself"
+                f"{self.effective_batch}){by_itself}"
             )
         smaller = "a smaller tile_size in training.stages" if self.config.training.stages else ""
         remedies.append(f"take smaller tiles: {smaller or f'--set data.tile_size={max(32, tile // 2 // 32 * 32)}'}")
@@ -123,7 +124,7 @@ class Cut:
         if device != "cpu":
             remedies.append("compute on the CPU: --device cpu")
         return (
-            f"out of memory on {device} in optimizer step {self.place.step + 1} ({said}): batch_size {self.batch_size} "
+            f"out of memory on {device} in optimizer step {self.place.step + 1} ({shortage}): batch_size {self.batch_size} "
             f"x {tile} px tiles does not fit; {'; or '.join(remedies)}"
         )
 
