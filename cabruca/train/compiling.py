@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import nn
 from cabruca.runtime import Runtime
 from cabruca.train.precision import Precision
 from cabruca.train.protocols import NOTICE, Task, compilable
+from cabruca.train.shortage import is_shortage
 from cabruca.train.state import generators, restore_generators
 
 log = logging.getLogger("cabruca")
@@ -82,14 +83,15 @@ def choose(trial: Trial, batches: Callable[[int], Iterable[Any]], *, saved: bool
         Whether the model is compiled now. It is not, with one warning, where compiling fails.
     """
     modules = compilable(trial.task, trial.model)
-    if not modules or saved is False:
-        why = "the checkpoint's run was faster without" if modules else "the task names no part that can be compiled"
-        log.info("torch.compile: off (%s)", why, extra=NOTICE)
+    if not modules:
+        log.info("torch.compile: off, the task names no part that can be compiled", extra=NOTICE)
         return False
+    if saved is not None:
+        log.info("torch.compile: %s, as in the checkpoint's run", "on" if saved else "off", extra=NOTICE)
+        if saved:
+            compile_in_place(modules)
+        return saved
     compile_in_place(modules)
-    if saved:
-        log.info("torch.compile: on, as in the checkpoint's run", extra=NOTICE)
-        return True
     log.info("torch.compile: compiling and measuring, which takes minutes", extra=NOTICE)
     times = _measured(trial, batches(WARM_UP + STEPS))
     everywhere: list[tuple[float, float] | None] = trial.runtime.gather(times)
@@ -156,25 +158,25 @@ def _interleaved(trial: Trial, batches: Iterable[Any]) -> tuple[float, float] | 
         if hasattr(batch, "to"):
             batch = batch.to(trial.runtime.device, dtype=trial.precision.dtype)  # noqa: PLW2901
         for with_it in (number % 2 == 0, number % 2 == 1):
-            if with_it:
-                seconds = _compiled_seconds(trial, batch)
-                if seconds is None:
-                    return None
-            else:
-                with plain():
-                    seconds = trial.seconds(batch)
+            seconds = _seconds(trial, batch, compiled=with_it)
+            if seconds is None:
+                return None
             if number >= WARM_UP:
                 (compiled if with_it else usual).append(seconds)
     return (statistics.median(compiled), statistics.median(usual)) if compiled else (math.inf, math.inf)
 
 
-def _compiled_seconds(trial: Trial, batch: Any) -> float | None:
+def _seconds(trial: Trial, batch: Any, *, compiled: bool) -> float | None:
     try:
-        return trial.seconds(batch)
-    except Exception as error:  # no C++ compiler, an operator it does not know, ...
+        with nullcontext() if compiled else plain():
+            return trial.seconds(batch)
+    except Exception as error:  # no C++ compiler, an operator it does not know, no memory, ...
+        if not compiled and not is_shortage(error):
+            raise  # a fault of the task; of memory, training itself will say what to do
         trial.model.zero_grad(set_to_none=True)
-        reason = next(iter(str(error).splitlines()), "")
+        cause = getattr(error, "inner_exception", error)  # of dynamo's own wrapping
+        reason = next(iter(str(cause).splitlines()), "")
         log.warning(
-            "torch.compile does not work here (%s: %s); training goes on without it", type(error).__name__, reason
+            "torch.compile does not work here (%s: %s); training goes on without it", type(cause).__name__, reason
         )
         return None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from cabruca.config.schema import Config
 from cabruca.runtime import Runtime
+from cabruca.train.compiling import plain
 from cabruca.train.learner import Learner
 from cabruca.train.monitor import not_measured
 from cabruca.train.protocols import Metrics, Task, Validation
@@ -36,7 +39,8 @@ class Judge:
         learner = self.learner
         learner.share_facts()
         try:
-            return self.task.validate(learner.validated, self.runtime, learner.precision.autocast, epoch=epoch)
+            with plain() if learner.compiled else nullcontext():
+                return self.task.validate(learner.validated, self.runtime, learner.precision.autocast, epoch=epoch)
         except Exception as error:
             if not is_shortage(error):
                 raise

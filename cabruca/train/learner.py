@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from cabruca.config.schema import Config
 from cabruca.config.stages import StageSpan, stage_at, stages_of
 from cabruca.runtime import Runtime
+from cabruca.train import compiling
 from cabruca.train.averaging import Average
 from cabruca.train.optim import build_optimizer, left_out, load_optimizer, parameter_groups
 from cabruca.train.precision import resolve
@@ -29,6 +31,7 @@ class Learner:
     Attributes:
         stages: of the run, at least one; `stage` is the one that the schedule and the optimizer are of.
         model: the network that is trained; `average`: the moving average of its weights, or None.
+        compiled: whether torch.compile was found to pay; None: it was not asked for.
 
     Args:
         config: resolved.
@@ -54,6 +57,7 @@ class Learner:
         self.model = task.build_model().to(runtime.device, self.precision.dtype)
         if config.training.channels_last:  # touches 4-dimensional weights only
             self.model.to(memory_format=torch.channels_last)
+        self.compiled: bool | None = None
         self.stages, self._stage_steps = stages_of(config), stage_steps
         self._groups = [parameter_groups(self.model, s.config.optimizer, task.parameter_part) for s in self.stages]
         for line in left_out(self._groups[0], config.optimizer):
@@ -104,6 +108,11 @@ class Learner:
     def validated(self) -> nn.Module:
         """The network that is validated and kept: the averaged one where there is one."""
         return self.model if self.average is None else self.average.model
+
+    def compile(self, batches: Callable[[int], Iterable[Any]]) -> None:
+        """Compile the model where that is faster, or as the state that was loaded says; `batches`: see `compiling`."""
+        trial = compiling.Trial(self.task, self.model, self.precision, self.runtime)
+        self.compiled = compiling.choose(trial, batches, saved=self.compiled)
 
     def describe_stages(self) -> list[StageInfo]:
         """For people."""
@@ -167,6 +176,8 @@ class Learner:
         }
         if self.average is not None:
             state |= {"trained": dict(self.model.state_dict()), "ema_updates": self.average.updates}
+        if self.compiled is not None:
+            state["compiled"] = self.compiled
         return state
 
     def load_state_dict(self, state: State) -> None:
@@ -178,3 +189,4 @@ class Learner:
         load_optimizer(self.optimizer, state["optimizer"])
         self.schedule.load_state_dict(state.get("scheduler", {}))
         self.precision.load_state_dict(state.get("scaler", {}))
+        self.compiled = state.get("compiled")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import cycle, islice
 from typing import Any
 
 from cabruca.config.redact import redact
@@ -124,6 +125,8 @@ class _Run:
 
     def _start(self) -> None:
         self._enter()
+        if self.settings.compile:
+            self.learner.compile(self._trial_batches)
         plan = self._plan(min(self.place.epoch, self.settings.num_epochs - 1))
         log.info("%s", plan.describe())
         if self.settings.empty_cache_freq and self.runtime.device.type == "cpu":
@@ -211,6 +214,16 @@ class _Run:
         if hasattr(batches, "close"):
             stack.callback(batches.close)
         return batches
+
+    def _trial_batches(self, number: int) -> Iterator[Any]:
+        """The whole micro-batches of the epoch that is due, over and over: what torch.compile is measured on."""
+        plan = self._plan(min(self.place.epoch, self.settings.num_epochs - 1))
+        order = epoch_order(self.settings.seed, self.place.epoch, plan.num_samples)
+        shares = [share for step in range(plan.steps) for share in plan.micro_batches(order, step)]
+        longest = max(map(len, shares), default=0)
+        with ExitStack() as stack:
+            whole = (share for share in shares if len(share) == longest)
+            yield from self._batches(list(islice(cycle(whole), number)), stack)
 
     def _after_step(self, outcome: Outcome) -> None:
         self.learner.after_step(skipped=outcome.skipped)
