@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": ("cabruca.cli.compare:compare", "Compare the metrics and configurations of runs."),
     "data": ("cabruca.cli.data:data", "Draw a practice plot, or check a data set."),
     "config": ("cabruca.cli.config:config", "Show or validate a configuration file."),
+    "doctor": ("cabruca.cli.doctor:doctor", "Look whether this machine can train, and how well."),
     "demo": ("cabruca.cli.demo:demo", "Draw, train and evaluate in minutes, without a network."),
 }
 

@@ -21,7 +21,7 @@ TRAIN = (
     *("--save-frequency", "--output-dir", "--seed", "--profile", "--compile", "--set", "--dry-run"),
     *("--quiet", "--json"),
 )
-EVALUATE = ["--checkpoint", "--images", "--annotations", "--json", "--map"]
+EVALUATE = ["--checkpoint", "--images", "--annotations", "--json", "--map", "--inventory"]
 
 
 @pytest.mark.parametrize(
