@@ -124,8 +124,8 @@ class Cut:
         if device != "cpu":
             remedies.append("compute on the CPU: --device cpu")
         return (
-            f"out of memory on {device} in optimizer step {self.place.step + 1} ({shortage}): batch_size {self.batch_size} "
-            f"x {tile} px tiles does not fit; {'; or '.join(remedies)}"
+            f"out of memory on {device} in optimizer step {self.place.step + 1} ({shortage}): batch_size "
+            f"{self.batch_size} x {tile} px tiles does not fit; {'; or '.join(remedies)}"
         )
 
 

@@ -22,6 +22,7 @@ from cabruca.train.loop import train
 from cabruca.train.shortage import Cut, StepTooLarge, is_shortage
 from cabruca.train.state import Place
 
+STATM = Path("/proc/self/statm")
 CPU = "[enforce fail at alloc.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
 
 
