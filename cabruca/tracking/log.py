@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from cabruca.tracking.secrets import HidingFormatter, hide
+
 _logger = logging.getLogger("cabruca")
 
 
@@ -28,7 +30,7 @@ class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             prefix = "warning: " if record.levelno == logging.WARNING else ""
-            print(f"{prefix}{record.getMessage()}", file=sys.stderr, flush=True)
+            print(f"{prefix}{hide(record.getMessage())}", file=sys.stderr, flush=True)
         except Exception:
             self.handleError(record)
 
@@ -113,7 +115,7 @@ class RunLog:
             OSError: the file cannot be written.
         """
         file = logging.FileHandler(self.path, encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        file.setFormatter(HidingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         for record in self._said:
             file.handle(record)
         self._handlers = [file, _Terminal(notices=not self._quiet)]

@@ -19,6 +19,7 @@ from rich.progress import Progress as Bar
 
 from cabruca.config.schema import Config
 from cabruca.tracking.files import to_json
+from cabruca.tracking.secrets import hide
 from cabruca.train.protocols import BaseCallback, Record, RunInfo, TrainResult
 
 WAIT_HINT = 0.2
@@ -217,7 +218,7 @@ class JsonProgress(BaseCallback):
 
     def on_end(self, result: TrainResult | None, error: BaseException | None) -> None:
         if result is None:
-            self._put({"event": "end", "state": "failed", "message": str(error)})
+            self._put({"event": "end", "state": "failed", "message": hide(str(error))})
             return
         names = ("state", "epochs", "step", "best", "best_epoch", "message")
         self._put({"event": "end", **{name: getattr(result, name) for name in names}})

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cabruca.train.protocols import Record
+from cabruca.train.protocols import Record, TrainResult
 
 
 def finite(record: Record) -> dict[str, float]:
@@ -19,6 +19,11 @@ def step_scalars(record: Record) -> dict[str, float]:
     loss under one name would alternate."""
     renamed = {name.replace("train/", "step/", 1): value for name, value in finite(record).items()}
     return {name: value for name, value in renamed.items() if name.startswith(("step/", "lr/", "system/"))}
+
+
+def best_scalar(result: TrainResult, monitor: str) -> dict[str, float]:
+    """`{"best/val_mAP_50": 0.41}`, the best value of the monitored metric; nothing where there is none."""
+    return {} if result.best is None else {f"best/{monitor.replace('/', '_')}": result.best}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

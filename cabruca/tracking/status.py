@@ -14,6 +14,7 @@ from typing import Any, Literal
 import psutil
 
 from cabruca.tracking.files import to_json, write_atomic
+from cabruca.tracking.secrets import hide
 
 State = Literal["starting", "running", "finished", "stopped", "failed", "interrupted"]
 
@@ -75,7 +76,7 @@ class StatusFile:
                 "host": socket.gethostname(),
                 "heartbeat": time.time(),
                 "epoch": self._fields["epoch"],
-                "message": self._fields["message"],
+                "message": hide(self._fields["message"]),
             }
             try:
                 write_atomic(self.path, to_json(row) + "\n", durable=False)

@@ -1,32 +1,44 @@
-"""TensorBoard: scalars, learning rates and validation pictures under `<run>/tensorboard`."""
+"""TensorBoard: scalars, learning rates, validation pictures and hyperparameters under `<run>/tensorboard`."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 from cabruca.config.schema import Config
+from cabruca.tracking.files import to_json
 from cabruca.tracking.run_dir import RunDir
-from cabruca.tracking.scalars import finite, step_scalars
+from cabruca.tracking.scalars import best_scalar, finite, flatten, step_scalars
 from cabruca.train.protocols import BaseCallback, Record, RunInfo, TrainResult
+
+HPARAM_SECTIONS = ("model", "data", "optimizer", "scheduler", "loss", "training")
+"""Of the configuration: what can change what is learnt."""
 
 
 class TensorBoardTracker(BaseCallback):
     """Every record at its optimizer step.
 
     A resumed run writes one more event file into the same folder, with `purge_step`, so that TensorBoard hides
-    what an undisturbed run would not have.
+    what an undisturbed run would not have. The HPARAMS tab gets one row a run, with the configuration and `best/...`,
+    the best value of the monitored metric; it is written when the run is over, not when it is interrupted, because
+    TensorBoard keeps the first such row of a run for ever.
     """
 
     def __init__(self, run_dir: RunDir, config: Config) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside tensorboard are not ours to mend
             from torch.utils.tensorboard import SummaryWriter
+            from torch.utils.tensorboard.summary import hparams
         self._make = SummaryWriter
+        self._summaries = hparams
+        self._monitor = config.training.monitor_metric
+        self._config: Mapping[str, Any] = {}
         self._folder = str(run_dir.tensorboard)
         self._writer: SummaryWriter | None = None
 
     def on_start(self, info: RunInfo) -> None:
+        self._config = info.config
         purge = info.resumed_step + 1 if info.resumed_step else None
         self._writer = self._make(self._folder, purge_step=purge, flush_secs=30)
 
@@ -44,10 +56,28 @@ class TensorBoardTracker(BaseCallback):
         self._writer.flush()
 
     def on_end(self, result: TrainResult | None, error: BaseException | None) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._writer is None:
+            return
+        if result is not None and result.state != "interrupted":
+            self._hyperparameters(result)
+        self._writer.close()
+
+    def _hyperparameters(self, result: TrainResult) -> None:
+        # not `add_hparams`: it would make a second run, in a folder named by the second
+        assert self._writer is not None
+        best = best_scalar(result, self._monitor)
+        self._scalars(best, result.step)
+        for summary in self._summaries(hyperparameters(self._config), best):
+            self._writer.file_writer.add_summary(summary, result.step)
 
     def _scalars(self, scalars: Mapping[str, float], step: int) -> None:
         assert self._writer is not None
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, float | str | bool]:
+    """Dotted key -> value, as TensorBoard can hold it: lists as text, what is not set left out."""
+    flat = flatten({name: config[name] for name in HPARAM_SECTIONS if name in config})
+    known = {name: value for name, value in flat.items() if value is not None}
+    return {n: v if isinstance(v, bool | int | float | str) else to_json(v) for n, v in known.items()}

@@ -23,16 +23,19 @@ TRACKERS: dict[str, Callable[[RunDir, Config], Any]] = {
 """Name, which is also the switch `tracking.<name>`, -> what makes the callback. Third parties import inside it."""
 
 
+PATIENCE_S = {"mlflow": 600.0}
+"""How long the end of a run waits for what sends large files; of the others, seconds as `Guarded` says."""
+
+
 def trackers_of(run_dir: RunDir, config: Config) -> list[Callback]:
-    """The run's trackers and writers of pictures, each guarded; results.png last, when all records are there."""
-    chosen: dict[str, Callable[[RunDir, Config], Any]] = {
-        name: make for name, make in TRACKERS.items() if getattr(config.tracking, name)
-    }
+    """The run's writers of pictures and trackers, each guarded. Trackers come last: at the end they send the files."""
+    chosen: dict[str, Callable[[RunDir, Config], Any]] = {}
     if config.validation.save_predictions:
         chosen["pictures"] = PictureWriter
     chosen["results plot"] = ResultsPlot
+    chosen |= {name: make for name, make in TRACKERS.items() if getattr(config.tracking, name)}
     return [_guarded(name, make, run_dir, config) for name, make in chosen.items()]
 
 
 def _guarded(name: str, make: Callable[[RunDir, Config], Any], run_dir: RunDir, config: Config) -> Guarded:
-    return Guarded(name, lambda: make(run_dir, config))
+    return Guarded(name, lambda: make(run_dir, config), patience_s=PATIENCE_S.get(name, 60.0))

@@ -1,4 +1,4 @@
-"""Weights & Biases, first form: scalars and validation pictures; offline where WANDB_MODE says so or no key is."""
+"""Weights & Biases: configuration, scalars, validation pictures; offline where WANDB_MODE says so or no key is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from cabruca.commands import command
 from cabruca.config.schema import Config
 from cabruca.tracking.run_dir import RunDir
-from cabruca.tracking.scalars import finite, step_scalars
+from cabruca.tracking.scalars import best_scalar, finite, step_scalars
 from cabruca.train.protocols import NOTICE, BaseCallback, Record, RunInfo, TrainResult
 
 _log = logging.getLogger("cabruca.tracking")
@@ -33,6 +33,7 @@ class WandbTracker(BaseCallback):
         self._wandb = wandb
         self._run_dir = run_dir
         self._tracking = config.tracking
+        self._monitor = config.training.monitor_metric
         self._run: Any = None
 
     def on_start(self, info: RunInfo) -> None:
@@ -55,7 +56,11 @@ class WandbTracker(BaseCallback):
             config=dict(info.config),
             mode="offline" if mode == "offline" else None,
             resume=None if mode == "offline" else "allow",
-            settings=self._wandb.Settings(console="off", init_timeout=30, x_disable_stats=True, disable_git=True),
+            settings=self._wandb.Settings(
+                **{"console": "off", "init_timeout": 30, "x_disable_stats": True},
+                # the command line and the git remote, which it would keep, may hold passwords
+                **{"x_disable_meta": True, "disable_git": True},
+            ),
         )
 
     def on_step(self, record: Record) -> None:
@@ -72,6 +77,8 @@ class WandbTracker(BaseCallback):
     def on_end(self, result: TrainResult | None, error: BaseException | None) -> None:
         if self._run is None:
             return
+        if result is not None:
+            self._run.summary.update(best_scalar(result, self._monitor))
         files, offline = str(self._run.dir), bool(getattr(self._run, "offline", False))
         self._run.finish(exit_code=0 if result is not None else 1)
         if offline:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 from run_helpers import LineTask, line_config, rows
+from tracker_reading import tensorboard_points
 
 from cabruca import run as run_module
 from cabruca.run import run_training
@@ -185,8 +186,6 @@ def test_zero_seconds_switch_it_off(tmp_path: Path) -> None:
 
 def check_everywhere(tmp_path: Path, name: str) -> None:
     """History, epoch rows and TensorBoard hold the same system metrics."""
-    from test_trackers_all import tensorboard_points
-
     class Slow(BaseCallback):
         def on_step(self, record: Record) -> None:
             time.sleep(0.01)

@@ -11,16 +11,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from run_helpers import LineTask, line_config, rows
+from tracker_reading import mlflow_points, mlflow_runs, sqlite_uri, tensorboard_points
 
 from cabruca.run import run_training
 from cabruca.tracking import mlflow as mlflow_module
-from cabruca.tracking.mlflow import EXPERIMENT, tracking_uri
+from cabruca.tracking.mlflow import tracking_uri
 from cabruca.tracking.pictures import PictureWriter
 from cabruca.tracking.plots import draw
 from cabruca.tracking.run_dir import RunDir
@@ -39,29 +39,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for name in set(os.environ) - set(before):
         os.environ.pop(name)
-
-
-def tensorboard_points(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
-def mlflow_runs(output_dir: Path) -> list[Any]:
-    import mlflow
-
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{output_dir / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    return list(client.search_runs([experiment.experiment_id])) if experiment else []
-
-
-def mlflow_points(output_dir: Path, run: Any, name: str) -> list[tuple[int, float]]:
-    import mlflow
-
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{output_dir / 'mlflow.db'}")
-    return sorted((m.step, m.value) for m in client.get_metric_history(run.info.run_id, name))
 
 
 def test_tensorboard_has_scalars_rates_and_pictures(tmp_path: Path) -> None:
@@ -86,10 +63,10 @@ def test_a_resumed_run_goes_on_in_its_mlflow_run(tmp_path: Path) -> None:
     run_training(one, task_factory=LineTask, quiet=True)
     more = line_config(tmp_path, experiment_name="a", training__num_epochs=2, tracking__mlflow=True)
     run_training(more, resume="auto", task_factory=LineTask, quiet=True)
-    (run,) = mlflow_runs(tmp_path)
+    (run,) = mlflow_runs(sqlite_uri(tmp_path))
     assert run.info.run_name == "a"
     assert run.info.status == "FINISHED"
-    assert [step for step, _ in mlflow_points(tmp_path, run, "val/mAP_50")] == [6, 12]
+    assert [step for step, _ in mlflow_points(sqlite_uri(tmp_path), run, "val/mAP_50")] == [6, 12]
     assert run.data.params["optimizer.lr"] == "0.01"
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     assert tmp_path in folder.parents  # not ./mlruns
@@ -203,6 +180,9 @@ def test_the_registry_s_names_are_the_configuration_s_switches(tmp_path: Path) -
     bare = line_config(tmp_path, validation__save_predictions=False)
     names = [t.name for t in trackers_of(RunDir(tmp_path), bare)]  # type: ignore[attr-defined]
     assert names == ["results plot"]
+    full = line_config(tmp_path, tracking={"mlflow": True, "wandb": True})
+    names = [t.name for t in trackers_of(RunDir(tmp_path), full)]  # type: ignore[attr-defined]
+    assert names == ["pictures", "results plot", "tensorboard", "mlflow", "wandb"]  # who sends files is last
 
 
 def test_pictures_are_those_of_the_newest_validation(tmp_path: Path) -> None:
