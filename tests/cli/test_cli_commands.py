@@ -133,7 +133,7 @@ def test_evaluate_writes_one_flat_object(monkeypatch: pytest.MonkeyPatch, tmp_pa
     result = run("evaluate", *options, "--map", "oil palm=cacao_tree", "--map", "a=b=ignore")
     assert result.exit_code == 0, result.output
     assert recorder.args == ("c.pth", "i", "a.json")
-    assert recorder.kwargs == {"category_map": {"oil palm": "cacao_tree", "a=b": "ignore"}}
+    assert recorder.kwargs == {"category_map": {"oil palm": "cacao_tree", "a=b": "ignore"}, "inventory": None}
     assert json.loads(out.read_text()) == numbers
     assert result.stdout.splitlines() == [
         "bbox_mAP             0.1235",
