@@ -237,7 +237,7 @@ def arithmetic(info: RunInfo) -> str:
     resumed = f", going on after epoch {info.resumed_epoch} (step {info.resumed_step})" if info.resumed_step else ""
     lengths = f"{info.num_epochs} epochs x {info.steps_per_epoch} steps"
     if len(info.stages) > 1:
-        lengths = " + ".join(f"{s.epochs} x {s.steps_per_epoch}" for s in info.stages) + " (epochs x steps)"
+        lengths = " + ".join(f"{s.epochs} x {s.steps_per_epoch}" for s in info.stages) + " steps"
     return (
         f"{lengths} of {info.effective_batch} pictures "
         f"({info.batch_size} x {accumulation}), {info.parameters / 1e6:.2f} M parameters, "
