@@ -31,10 +31,10 @@ class AugmentationConfig(Section):
 class DataConfig(Section):
     train_dir: str = "data/train"  # images folder; file_name of a COCO file is relative to it
     val_dir: str = "data/val"  # images folder of validation
-    test_dir: str = "data/test"  # images folder of the held-out test; not served yet
+    test_dir: str = "data/test"  # images folder of the held-out test
     train_annotations: str = "data/annotations/train.json"  # COCO
     val_annotations: str = "data/annotations/val.json"  # COCO
-    test_annotations: str = "data/annotations/test.json"  # COCO; not served yet
+    test_annotations: str = "data/annotations/test.json"  # COCO; where set or there: a run ends with a test
     batch_size: PositiveInt = 4  # pictures in one forward pass, over all workers
     num_workers: NonNegativeInt | Literal["auto"] | None = "auto"  # loader processes; auto: chosen from the cores
     pin_memory: bool | Literal["auto"] | None = "auto"  # auto: on CUDA

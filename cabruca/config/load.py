@@ -18,9 +18,9 @@ from cabruca.config.layers import GROUPS, LR, apply_overrides, set_key, without_
 from cabruca.config.messages import explain
 from cabruca.config.redact import redact
 from cabruca.config.rules import refuse_epochs_beside_stages, stage_notice
-from cabruca.config.schema import LATER, Config
+from cabruca.config.schema import Config
 from cabruca.config.strict_yaml import dump_yaml, parse_json, parse_yaml
-from cabruca.config.views import differences, explicit_keys, flat, plain
+from cabruca.config.views import differences, explicit_keys
 from cabruca.errors import ConfigError
 
 __all__ = [
@@ -113,20 +113,15 @@ def to_yaml(values: Config | Mapping[str, Any]) -> str:
 
 
 def notices(source: Config | Mapping[str, Any]) -> list[str]:
-    """One line for each accepted key that was given and that this release does nothing with.
+    """One line for each key that was given and is not used.
 
-    A key that is given counts at our default too, except in a configuration that gives every key there is: that is a
-    resolved one (a run's config.yaml, a checkpoint's), and nobody asked for its defaults.
+    A configuration that gives every key there is, is a resolved one (a run's config.yaml, a checkpoint's): nobody asked
+    for what stands in it.
     """
     config = source if isinstance(source, Config) else config_from_dict(source)
-    now, default, given = flat(config), dict(leaves()), explicit_keys(config)
-    resolved = given.keys() >= default.keys()
-    lines = [
-        f"{key}: {json.dumps(redact(plain(now[key])))} is accepted and does nothing yet; it comes with {release}"
-        for key, release in LATER.items()
-        if now[key] != default[key] or (key in given and not resolved)
-    ]
-    lines += [] if resolved else stage_notice(config, given)
+    given = explicit_keys(config)
+    resolved = given.keys() >= dict(leaves()).keys()
+    lines = [] if resolved else stage_notice(config, given)
     if config.model.sam_checkpoint is not None:
         lines.append("model.sam_checkpoint is accepted and never read: cabruca has no SAM branch")
     return lines

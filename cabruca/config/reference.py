@@ -18,7 +18,7 @@ from typing import Any
 
 from cabruca.config.base import Section
 from cabruca.config.keys import section_of
-from cabruca.config.schema import LATER, Config
+from cabruca.config.schema import Config
 
 INTRO = """# Configuration
 
@@ -50,8 +50,6 @@ def page() -> str:
         section = section_of(field.annotation)
         if section is not None:
             parts += [f"## {name}\n", _table(section, f"{name}.")]
-    parts += ["## Keys that come later\n", "Accepted, and said so when they are switched on; they do nothing yet.\n"]
-    parts.append("\n".join(f"- `{key}`: {release}" for key, release in LATER.items()) + "\n")
     return "\n".join(parts)
 
 

@@ -1,9 +1,8 @@
 """Every setting of cabruca, its default, its unit: this module and the `*_section.py` and `*_sections.py` beside it are
 the only place where defaults live.
 
-All sections are optional; unknown keys are refused. Keys whose feature comes with a later release are in
-`LATER`: they load, and `notices` says so when they are switched on. The comment behind a field is its line
-in docs/configuration.md. The message of a section's own check begins with the field's name, so that the
+All sections are optional; unknown keys are refused. The comment behind a field is its line in
+docs/configuration.md. The message of a section's own check begins with the field's name, so that the
 section's name can be set in front of it.
 """
 
@@ -15,7 +14,6 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from cabruca.config.base import INSTANCE_NAMES, PARTS, SEMANTIC_NAMES, RunName, Section, Share, TileSize
 from cabruca.config.data_section import AugmentationConfig, DataConfig
-from cabruca.config.later import LATER
 from cabruca.config.learning_sections import LossConfig, OptimizerConfig, ParamGroup, SchedulerConfig
 from cabruca.config.model_section import Head, ModelConfig
 from cabruca.config.rules import check_sections
@@ -23,7 +21,6 @@ from cabruca.config.training_section import Precision, Stage, TrainingConfig, Un
 
 __all__ = [
     "INSTANCE_NAMES",
-    "LATER",
     "PARTS",
     "SEMANTIC_NAMES",
     "AugmentationConfig",
@@ -73,9 +70,9 @@ class ValidationConfig(Section):
 
 
 class TestingConfig(Section):
-    batch_size: PositiveInt = 1  # not served yet
-    save_outputs: bool = True  # not served yet
-    generate_report: bool = False  # not served yet
+    batch_size: PositiveInt = 1  # pictures of one size in a pass over the test set
+    save_outputs: bool = True  # save test pictures with crowns drawn, validation.num_pictures of them
+    generate_report: bool = False  # write test/report.md
 
 
 class Config(Section):

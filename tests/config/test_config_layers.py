@@ -144,11 +144,9 @@ def test_resume_with_lr_and_groups_in_the_file_scales_once() -> None:
     assert rates(merged({"optimizer.lr": 1e-5}, stage, stage)) == [1e-5, 1e-6, None, 2e-5]
 
 
-def test_notices_name_the_value_without_its_secrets() -> None:
-    lines = notices({"data": {"test_dir": "https://me:pw@host/x"}, "model": {"sam_checkpoint": "sam.pth"}})
-    assert "***@host" in lines[0]
-    assert "pw" not in lines[0]
-    assert lines[1].startswith("model.sam_checkpoint is accepted and never read")
+def test_a_key_that_is_never_read_is_told() -> None:
+    (line,) = notices({"data": {"test_dir": "elsewhere"}, "model": {"sam_checkpoint": "sam.pth"}})
+    assert line.startswith("model.sam_checkpoint is accepted and never read")
 
 
 def test_redact_hides_secrets_and_nothing_else() -> None:

@@ -9,9 +9,8 @@ import pytest
 import yaml
 from predecessor_files import CONFIGS, nested, snippets, values
 
-from cabruca.config.keys import leaves
-from cabruca.config.load import config_from_dict, explicit_keys, load_config, notices, read_raw, to_yaml
-from cabruca.config.schema import LATER, Config
+from cabruca.config.load import load_config, notices, read_raw, to_yaml
+from cabruca.config.schema import Config
 from cabruca.config.views import flat, plain
 
 PRESETS = Path(__file__).resolve().parents[2] / "configs"
@@ -54,14 +53,9 @@ def test_every_key_of_both_files_loads(predecessor: Path, tmp_path: Path, column
         assert loaded == value, key
 
 
-def test_keys_of_later_releases_say_so(predecessor: Path) -> None:
-    """Every key that is given and does nothing, at our default too: here all that there are."""
-    given = nested(values(predecessor, 0))
-    lines = notices(given)
-    there = explicit_keys(config_from_dict(given))
-    assert [line.split(":")[0] for line in lines] == [key for key in LATER if key in there]
-    assert len(lines) > 3
-    assert all("does nothing yet" in line for line in lines)
+@pytest.mark.parametrize("column", [0, 1])
+def test_every_key_of_both_files_is_used(predecessor: Path, column: int) -> None:
+    assert notices(nested(values(predecessor, column))) == []
 
 
 def test_profile_snippet_is_served(predecessor: Path, tmp_path: Path) -> None:
@@ -81,12 +75,6 @@ def test_transfer_snippet_is_served(predecessor: Path, tmp_path: Path) -> None:
     assert notices(config) == []
 
 
-def test_a_key_given_at_our_default_is_told_and_one_left_out_is_not() -> None:
-    (line,) = notices({"testing": {"save_outputs": True}})
-    assert line.startswith("testing.save_outputs: true is accepted and does nothing yet")
-    assert notices({"testing": {}}) == []
-
-
 def test_defaults_and_resolved_files_give_no_notice(tmp_path: Path) -> None:
     assert notices(Config()) == []
     file = tmp_path / "c.yaml"
@@ -98,13 +86,11 @@ def test_defaults_and_resolved_files_give_no_notice(tmp_path: Path) -> None:
 def test_presets_carry_the_predecessors_values_or_say_the_old_one(predecessor: Path, column: int) -> None:
     file = PRESETS / CONFIGS[column]
     config, text = flat(load_config(file)), file.read_text(encoding="utf-8").splitlines()
-    defaults = dict(leaves())
-    later = {line.split(":")[0] for line in notices(nested(values(predecessor, column)))}
     for key, old in values(predecessor, column).items():
         ours = plain(config[key])
         if key == "optimizer.param_groups":
             ours = [{name: group[name] for name in ("name", "lr", "weight_decay")} for group in ours]
-        if ours == old or (key in later and ours == plain(defaults[key])):
+        if ours == old:
             continue
         leaf = key.split(".")[-1]
         told = [line for line in text if leaf in line and "predecessor" in line]

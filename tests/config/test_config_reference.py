@@ -8,7 +8,6 @@ import pytest
 
 from cabruca.config import schema
 from cabruca.config.keys import leaves
-from cabruca.config.later import LATER
 from cabruca.config.reference import field_comments, page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
@@ -29,7 +28,3 @@ def test_every_key_is_on_the_page() -> None:
 def test_every_field_is_explained_in_place(section: type[schema.Section]) -> None:
     inner = {n for n, f in section.model_fields.items() if isinstance(f.annotation, type) and f.annotation in SECTIONS}
     assert [name for name, text in field_comments(section).items() if not text and name not in inner] == []
-
-
-def test_later_keys_exist() -> None:
-    assert set(LATER) <= {key for key, _ in leaves()}

@@ -54,6 +54,6 @@ def test_the_command_printed_after_sigterm_goes_on(tmp_path: Path) -> None:
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    assert "does nothing yet" not in done.stderr, "nobody asked for the defaults in a run's own config.yaml"
+    assert "is not used" not in done.stderr, "nobody asked for what stands in a run's own config.yaml"
     assert (checkpoint.read(latest)["step"], checkpoint.read(latest)["epoch"]) == (8, 1)
     assert json.loads((run / "status.json").read_text())["state"] == "finished"

@@ -152,11 +152,15 @@ def test_notices_reach_the_terminal_and_train_log_once(tmp_path: Path, capsys: p
     state = {k: v for k, v in LineTask(line_config(tmp_path)).build_model().state_dict().items() if k != "2.bias"}
     torch.save({**state, "mean": torch.zeros(3), "std": torch.ones(3)}, weights)
     for name, quiet in (("a", False), ("b", True)):
-        config = line_config(tmp_path, experiment_name=name, testing={"save_outputs": True}, training__num_epochs=1,
-                             training__empty_cache_freq=1)  # fmt: skip
+        config = line_config(tmp_path, experiment_name=name, model={"sam_checkpoint": "sam.pth"},
+                             training__num_epochs=1, training__empty_cache_freq=1)  # fmt: skip
         run_training(config, init_from=str(weights), task_factory=Prepared, quiet=quiet)
         said, log = capsys.readouterr().err, (tmp_path / name / "train.log").read_text()
-        for line in ("3 of the network's 4 tensors come from", "testing.save_outputs: true is accepted", "has no cache to empty"):
+        for line in (
+            "3 of the network's 4 tensors come from",
+            "model.sam_checkpoint is accepted and never read",
+            "has no cache to empty",
+        ):
             assert log.count(line) == 1
             assert said.count(line) == (0 if quiet else 1)
 
@@ -167,11 +171,11 @@ def test_a_dry_run_says_what_differs_and_tries_the_checkpoint_s_weights(
     _run(line_config(tmp_path, experiment_name="a", training__num_epochs=6))
     latest = tmp_path / "a" / "checkpoints" / "checkpoint_latest.pth"
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    config = line_config(tmp_path, optimizer__lr=1e-9, testing={"batch_size": 1}, training__num_epochs=9)
+    config = line_config(tmp_path, optimizer__lr=1e-9, model={"sam_checkpoint": "sam.pth"}, training__num_epochs=9)
     result = run_training(config, resume=str(latest), task_factory=Prepared, dry_run=True)
     said = capsys.readouterr().err
     assert "optimizer.lr: 0.01 (checkpoint) -> 1e-09" in said
-    assert "testing.batch_size: 1 is accepted and does nothing yet" in said
+    assert "model.sam_checkpoint is accepted and never read" in said
     trained = json.loads((tmp_path / "a" / "training_history.json").read_text())["val/total_loss"][-1]
     assert result.metrics["val/total_loss"] == pytest.approx(trained, rel=1e-3)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
