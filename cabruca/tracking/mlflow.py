@@ -52,7 +52,7 @@ def tracking_uri(run_dir: RunDir, config: Config) -> str:
     if asked.startswith("file:") or "://" not in asked:
         _log.warning(
             "mlflow_uri '%s' is a folder, which MLflow 3 does not write any more; using %s (set tracking.mlflow_uri to "
-            "sqlite:///... or to a server's address)",
+            "sqlite:///... or to a server's address; `mlflow migrate-filestore` takes old runs along)",
             asked,
             local,
         )

@@ -31,7 +31,7 @@ class TensorBoardTracker(BaseCallback):
             from torch.utils.tensorboard import SummaryWriter
             from torch.utils.tensorboard.summary import hparams
         self._make = SummaryWriter
-        self._summaries = hparams
+        self._summaries: Any = hparams
         self._monitor = config.training.monitor_metric
         self._config: Mapping[str, Any] = {}
         self._folder = str(run_dir.tensorboard)
@@ -64,11 +64,11 @@ class TensorBoardTracker(BaseCallback):
 
     def _hyperparameters(self, result: TrainResult) -> None:
         # not `add_hparams`: it would make a second run, in a folder named by the second
-        assert self._writer is not None
+        writer: Any = self._writer
         best = best_scalar(result, self._monitor)
         self._scalars(best, result.step)
         for summary in self._summaries(hyperparameters(self._config), best):
-            self._writer.file_writer.add_summary(summary, result.step)
+            writer.file_writer.add_summary(summary, result.step)
 
     def _scalars(self, scalars: Mapping[str, float], step: int) -> None:
         assert self._writer is not None
