@@ -60,9 +60,7 @@ def squares_of_planes(surveys: Sequence[Survey]) -> list[Squares]:
 
 
 def _shape(survey: Survey) -> BaseGeometry:
-    shape = shapely.union_all(shapely.polygons(survey.outline))
-    # the steps of the cells would lengthen a slanted edge
-    return shape.simplify(survey.grain) if survey.grain else shape
+    return shapely.union_all(shapely.polygons(survey.outline))
 
 
 def _touching(shapes: Sequence[BaseGeometry], gap: float) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
@@ -75,18 +73,22 @@ def _touching(shapes: Sequence[BaseGeometry], gap: float) -> np.ndarray[tuple[in
 
 def _plot(surveys: Sequence[Survey], shapes: Sequence[BaseGeometry]) -> Plot:
     ground = surveys[0].ground
-    gap = ground.pixel_side / 2
-    # rounding leaves slits between pictures that touch: closed before they count as edges
-    whole = shapely.union_all(shapes) if len(shapes) == 1 else shapely.union_all(
-        [s.buffer(gap, join_style="mitre") for s in shapes]
-    ).buffer(-gap, join_style="mitre")  # fmt: skip
+    whole = shapes[0] if len(shapes) == 1 else _without_slits(shapes, ground.pixel_side / 2)
+    grain = max(s.grain for s in surveys)
     return Plot(
         ground.plane,
         ground.in_metres,
         once(Trees.join([s.found for s in surveys])),
         once(Trees.join([s.true for s in surveys])),
-        whole,
+        # the steps of the cells that unknown ground is drawn with would lengthen a slanted edge
+        whole.simplify(grain) if grain else whole,
     )
+
+
+def _without_slits(shapes: Sequence[BaseGeometry], gap: float) -> BaseGeometry:
+    """Union of shapes that touch; rounding leaves slits between pictures, and a slit would count as an edge."""
+    wide = shapely.union_all([s.buffer(gap, join_style="mitre") for s in shapes])
+    return wide.buffer(-gap, join_style="mitre")
 
 
 def once(trees: Trees) -> Trees:

@@ -87,13 +87,16 @@ def take_survey(
         centres: `[N, 2]`, where the centres of the found crowns are taken to be, px of the window.
         counted: of the true and of the found crowns, which ones are this core's own.
     """
-    x0, y0 = batch.cores_xyxy_px[b][:2]
+    x0, y0, x1, y1 = batch.cores_xyxy_px[b]
+    shape = batch.sizes_hw_px[b]
     window = batch.grounds[b] or Ground.alone(batch.pictures[b], batch.sizes_hw_px[b], batch.gsd_m[b])
     true = batch.crowns[b].to("cpu")
     sure = _floats(found.scores) >= settings.score_threshold
-    cover = _cover(batch, b, found, true, sure, settings=settings)
+    ignored = paint(shape, _floats(true.ignored.boxes_xyxy_px), true.ignored.masks, ellipses=False)
+    known = (batch.valid[b, : shape[0], : shape[1]].cpu().numpy() & ~ignored)[y0:y1, x0:x1]
+    cover = _cover(batch, b, found, true, known=known, settings=settings)
     core = window.at(x0, y0)
-    outline, grain = _outline(cover.known, core)
+    outline, grain = _outline(known, core)
     return Survey(
         ground=core,
         found=_found_trees(found, np.flatnonzero(sure & counted[1]), centres, window),
@@ -140,20 +143,23 @@ def _read_head(found: Prediction, centres: Floats) -> Floats | None:
     return np.asarray(values[row.clip(0, values.shape[0] - 1), column.clip(0, values.shape[1] - 1)])
 
 
-def _cover(batch: Batch, b: int, found: Prediction, true: Crowns, sure: Bools, *, settings: SurveySettings) -> Cover:
+def _cover(batch: Batch, b: int, found: Prediction, true: Crowns, *, known: Bools, settings: SurveySettings) -> Cover:
     """Canopy of the core: of the semantic head where it is on and has truth here, else the union of the crowns, on
-    both sides alike."""
+    both sides alike.
+
+    Args:
+        known: `[H, W]`, ground of the core that is neither NoData nor ignored.
+    """
     x0, y0, x1, y1 = batch.cores_xyxy_px[b]
     core = np.s_[y0:y1, x0:x1]
     shape = batch.sizes_hw_px[b]
-    ignored = paint(shape, _floats(true.ignored.boxes_xyxy_px), true.ignored.masks, ellipses=False)[core]
-    known = batch.valid[b].cpu().numpy()[core] & ~ignored
     truth = batch.semantic[b].cpu().numpy()[core]
     if found.semantic is not None and (truth != IGNORE).any():
         ids = found.semantic.numpy()[core]
         known = known & (truth != IGNORE)
         layers = [np.isin(v, k) for k in (settings.tree_ids, settings.shade_ids) for v in (ids, truth)]
         return Cover(known, *layers)
+    sure = _floats(found.scores) >= settings.score_threshold
     layers = []
     for labels in (None, settings.shade_labels):
         for crowns, wanted in ((found, sure), (true, np.ones(len(true), np.bool_))):
