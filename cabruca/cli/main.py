@@ -27,7 +27,7 @@ COMMANDS = {
     "evaluate": ("cabruca.cli.evaluate:evaluate", "Measure a checkpoint on a labelled data set."),
     "checkpoints": ("cabruca.cli.checkpoints:checkpoints", "List, show, verify or prune a run's checkpoints."),
     "compare": ("cabruca.cli.compare:compare", "Compare the metrics and configurations of runs."),
-    "data": ("cabruca.cli.data:data", "Draw a practice plot, or check a data set."),
+    "data": ("cabruca.cli.data:data", "Draw a practice plot, check a data set, or count what is in it."),
     "config": ("cabruca.cli.config:config", "Show or validate a configuration file."),
     "doctor": ("cabruca.cli.doctor:doctor", "Look whether this machine can train, and how well."),
     "demo": ("cabruca.cli.demo:demo", "Draw, train and evaluate in minutes, without a network."),
