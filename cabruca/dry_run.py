@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from cabruca.config.schema import Config
+from cabruca.config.stages import stages_of
 from cabruca.runtime import Runtime
 from cabruca.tracking.files import to_json
 from cabruca.train.batching import BatchPlan
@@ -98,7 +100,7 @@ def dry_run(
     watch = Stopwatch(state)
     tried = config.model_copy(update={"validation": config.validation.model_copy(update={"frequency": 1})})
     result = train(tried, OneStep(task, plan.effective_batch), runtime=runtime, reporter=watch, callbacks=[watch])
-    facts = _facts(config, plan, watch)
+    facts = _facts(config, task, plan, watch)
     message = (
         f"dry run: {facts['step_s']:.2f} s a step, {facts['memory_mb']:.0f} MB, {facts['validation_s']:.2f} s "
         f"a validation; {training.num_epochs} epochs would take about {facts['total_s'] / 3600:.2f} h; "
@@ -113,7 +115,18 @@ def dry_run(
     return TrainResult("finished", 0, result.step, None, None, metrics, message)
 
 
-def _facts(config: Config, plan: BatchPlan, watch: Stopwatch) -> dict[str, Any]:
+def _steps_of_the_first_size(config: Config, task: Task, plan: BatchPlan) -> float:
+    """Optimizer steps of the whole run, a step of a later stage counted by the pixels of its tiles."""
+    stages = stages_of(config)
+    return sum(
+        stage.epochs
+        * replace(plan, num_samples=task.num_train_samples(stage.first_epoch)).steps
+        * (stage.tile_size / stages[0].tile_size) ** 2
+        for stage in stages
+    )
+
+
+def _facts(config: Config, task: Task, plan: BatchPlan, watch: Stopwatch) -> dict[str, Any]:
     metrics = watch.record.metrics if watch.record else {}
     epochs = config.training.num_epochs
     step_s, validation_s = watch.seconds("start", "step"), watch.seconds("step", "end")
@@ -125,7 +138,8 @@ def _facts(config: Config, plan: BatchPlan, watch: Stopwatch) -> dict[str, Any]:
         "step_s": step_s,
         "validation_s": validation_s,
         "memory_mb": metrics.get("memory/cuda_mb", metrics.get("memory/rss_mb", float("nan"))),
-        "total_s": epochs * plan.steps * step_s + epochs // config.validation.frequency * validation_s,
+        "total_s": _steps_of_the_first_size(config, task, plan) * step_s
+        + epochs // config.validation.frequency * validation_s,
         "metrics": {k: v for k, v in metrics.items() if not k.startswith(("time/", "memory/"))},
     }
 

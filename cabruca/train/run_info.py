@@ -19,10 +19,7 @@ class StageInfo:
 
     def describe(self) -> str:
         last = self.first_epoch + self.epochs
-        return (
-            f"epochs {self.first_epoch + 1}-{last} of {self.steps_per_epoch} steps, {self.tile_size} px tiles, "
-            f"lr {self.lr:g}"
-        )
+        return f"epochs {self.first_epoch + 1}-{last}, {self.tile_size} px tiles, lr {self.lr:g}"
 
 
 @dataclass(frozen=True)

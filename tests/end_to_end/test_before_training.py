@@ -133,7 +133,7 @@ def _weights(model: torch.nn.Module) -> list[torch.Tensor]:
 @pytest.mark.parametrize("on", [True, False])
 def test_channels_last_is_really_set(farm: Path, tmp_path: Path, on: bool) -> None:
     config = _config(farm, tmp_path, **{"training.channels_last": on})
-    learner = Learner(config, CabrucaTask(config), Runtime.single(), total_steps=1, first_step=0)
+    learner = Learner(config, CabrucaTask(config), Runtime.single(), stage_steps=[1])
     weights = _weights(learner.model)
     assert len(weights) > 5
     assert all(w.is_contiguous(memory_format=torch.channels_last) == on for w in weights)

@@ -101,6 +101,13 @@ INFO = RunInfo(
 )
 
 
+def test_a_dry_run_reckons_the_larger_tiles_of_later_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(staged(tmp_path, training__stages=[STAGES[0], {"tile_size": 192, "epochs": 2}]), dry_run=True, json=True)
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    steps = 2 * 6 + 2 * 3 * 4
+    assert facts["total_s"] == pytest.approx(steps * facts["step_s"] + 4 * facts["validation_s"])
+
+
 def test_people_read_the_arithmetic_of_every_stage(tmp_path: Path) -> None:
     out = io.StringIO()
     PlainProgress(line_config(tmp_path), out).on_start(INFO)

@@ -110,8 +110,8 @@ def test_records_say_the_stage_and_people_are_told(caplog: pytest.LogCaptureFixt
     assert [(r.stage, r.step) for r in reporter.records] == [(0, 4), (0, 8), (1, 10), (1, 12), (1, 14)]
     said = [r.getMessage() for r in caplog.records if getattr(r, "notice", False)]
     assert said == [
-        "stage 1 of 2: epochs 1-2 of 4 steps, 96 px tiles, lr 0.04",
-        "stage 2 of 2: epochs 3-5 of 2 steps, 128 px tiles, lr 0.01",
+        "stage 1 of 2: epochs 1-2, 96 px tiles, lr 0.04",
+        "stage 2 of 2: epochs 3-5, 128 px tiles, lr 0.01",
     ]
     info: RunInfo = watcher.seen[0][1]
     assert [info.steps_in(epoch) for epoch in range(5)] == [4, 4, 2, 2, 2]
