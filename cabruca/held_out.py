@@ -67,6 +67,8 @@ def _test(run_dir: RunDir, config: Config) -> Numbers:
         raise DataError(f"{KEY} {data.test_annotations} is not there; correct it, or leave it out")
     # without a single defined value of the monitored metric there is no best one
     checkpoint = run_dir.best if run_dir.best.is_file() else run_dir.latest
+    if also := _also(config):
+        _log.warning("test: %s is the %s set too, so it is not held out", data.test_annotations, also)
     _log.info("test: measuring %s on %s", checkpoint.name, data.test_annotations, extra=NOTICE)
     gc.collect()  # the network that was trained
     shutil.rmtree(run_dir.test, ignore_errors=True)  # of a run that was opened again
@@ -93,6 +95,14 @@ def _test(run_dir: RunDir, config: Config) -> Numbers:
     return numbers
 
 
+def _also(config: Config) -> str:
+    """`training` or `validation` where the test set is the same file."""
+    data = config.data
+    own = Path(data.test_annotations).resolve()
+    used = {"training": data.train_annotations, "validation": data.val_annotations}
+    return next((name for name, file in used.items() if Path(file).resolve() == own), "")
+
+
 def _renamed(file: Path) -> Path:
     """Comparisons are drawn as `val_...`; these are of the test."""
     return file.rename(file.with_name(f"test_{file.name.removeprefix('val_')}"))
@@ -110,4 +120,5 @@ def _facts(run_dir: RunDir, config: Config, checkpoint: Path, pictures: list[str
         monitor=config.training.monitor_metric,
         validated=beside["metric"],
         pictures=pictures,
+        also=_also(config),
     )

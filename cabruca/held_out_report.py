@@ -21,7 +21,7 @@ class Facts:
     Attributes:
         run: name of the run. version: of cabruca.
         checkpoint: its file; epoch: epochs completed in it.
-        images, annotations: the test set.
+        images, annotations: the test set. also: what else its annotations were used for, '' for nothing.
         monitor: the monitored metric, with its `val/`; validated: its value in the checkpoint, None: undefined.
         pictures: files, relative to the report.
     """
@@ -35,6 +35,7 @@ class Facts:
     monitor: str
     validated: float | None
     pictures: Sequence[str] = ()
+    also: str = ""
 
 
 def report(facts: Facts, numbers: Numbers) -> str:
@@ -61,8 +62,10 @@ def _head(facts: Facts, numbers: Numbers) -> str:
     lines = [
         f"# Test of {facts.run}\n",
         f"- network: `{facts.checkpoint}`, after {facts.epoch} epochs (cabruca {facts.version})",
-        f"- test set: `{facts.annotations}`, pictures in `{facts.images}`; the network has not seen it",
+        f"- test set: `{facts.annotations}`, pictures in `{facts.images}`",
     ]
+    if facts.also:
+        lines.append(f"- **not held out**: the same file is the {facts.also} set")
     if facts.monitor.startswith("val/") and name in numbers:
         lines.append(f"- {name}: **{_number(numbers[name])}** here, {_number(facts.validated)} in validation")
     return "\n".join([*lines, "- `-`: undefined, there is no truth of that kind\n"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_test(farm: Path, folder: Path, **changes: Any) -> Config:
-    test_set = {"data.test_dir": str(farm / "images"), "data.test_annotations": str(farm / "farm.json")}
+    shutil.copy(farm / "farm.json", farm / "test.json")
+    test_set = {"data.test_dir": str(farm / "images"), "data.test_annotations": str(farm / "test.json")}
     return farm_config(farm, folder, {**test_set, "data.windows_per_epoch": 2, "training.num_epochs": 1, **changes})
 
 
@@ -67,6 +69,19 @@ def test_switches_of_the_section_are_obeyed(
     assert measure_best(run, config, True) == {"mAP_50": 0.5}
     assert (seen["batch_size"], seen["pictures_dir"]) == (3, None)
     assert [p.name for p in run.test.iterdir()] == ["metrics.json"]  # what an earlier test left is gone
+
+
+@pytest.mark.parametrize("used", ["train", "val"])
+def test_a_set_that_was_used_is_not_called_held_out(
+    run: RunDir, farm: Path, used: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(held_out, "evaluate", lambda *_, **__: {"mAP_50": 0.5})
+    config = with_test(farm, run.path.parent, **{f"data.{used}_annotations": str(farm / "test.json")})
+    with caplog.at_level(logging.WARNING, "cabruca"):
+        measure_best(run, config, True)
+    (line,) = [r.getMessage() for r in caplog.records]
+    name = {"train": "training", "val": "validation"}[used]
+    assert line == f"test: {farm / 'test.json'} is the {name} set too, so it is not held out"
 
 
 def test_batch_size_changes_no_number(run: RunDir, farm: Path) -> None:

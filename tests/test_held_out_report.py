@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from cabruca.held_out_report import Facts, report
 
@@ -82,6 +83,8 @@ def test_the_head_says_what_was_measured_on_what() -> None:
     assert "# Test of plot_7" in text
     assert "`checkpoint_best.pth`, after 12 epochs" in text
     assert "`data/test.json`, pictures in `data/test`" in text
+    assert "not held out" not in text
+    assert "the same file is the validation set" in report(replace(FACTS, also="validation"), NUMBERS)
     assert "mAP_50: **0.5** here, 0.625 in validation" in text
     assert "![pictures/test_1.png](pictures/test_1.png)" in text
 
@@ -90,4 +93,4 @@ def test_a_data_set_without_truth_gives_a_report_too() -> None:
     text = report(FACTS, dict.fromkeys(NUMBERS))
     assert "mAP_50: **-** here" in text
     assert tables(text)["Trees counted"][1] == ["cacao", "-", "-", "-"]
-    assert "## " not in report(Facts(**{**vars(FACTS), "pictures": ()}), {})
+    assert "## " not in report(replace(FACTS, pictures=()), {})

@@ -208,7 +208,8 @@ print(reporter.state["compiled"])
 """
 
 
-@pytest.mark.parametrize("compiler", [pytest.param("there", marks=pytest.mark.slow), "missing"])
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["there", "missing"])
 def test_the_real_backend_with_and_without_a_compiler(compiler: str, tmp_path: Path) -> None:
     tests = Path(__file__).parent
     environment = {
@@ -254,6 +255,24 @@ def test_a_compiled_run_goes_on_plain_when_the_key_is_gone() -> None:
     task = CompiledLine()
     go(task, MemoryReporter(resume_from=first.state), training={"num_epochs": 2})
     assert not is_compiled(task)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"unfreeze": [{"epoch": 1, "part": "backbone"}]},  # a thaw changes what autograd sees
+        {"stages": [{"tile_size": 128, "epochs": 1}, {"tile_size": 256, "epochs": 1, "lr": 0.01}]},
+        {"ema_decay": 0.9},
+        {"gradient_accumulation_steps": 2, "on_oom": "shrink"},
+    ],
+    ids=lambda training: next(iter(training)),
+)
+def test_beside_the_other_features(training: dict[str, Any]) -> None:
+    task = CompiledLine(plain_s=SLOW_S, dropout=0.5)
+    _, compiled = compiled_run(task, **training)
+    assert is_compiled(task)
+    _, plain = go(CompiledLine(dropout=0.5), training={"num_epochs": 2, **training})
+    torch.testing.assert_close(compiled.state["model"], plain.state["model"], rtol=0, atol=0)
 
 
 def _one_slow_rank(runtime: Runtime) -> State:
