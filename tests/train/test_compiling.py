@@ -7,89 +7,23 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from compiled_line import SLOW_S, CompiledLine, compiled_run, eager, failing, is_compiled, slow
 from line_run import go
-from line_task import Line, LineTask, line_config
+from line_task import LineTask, line_config
 from memory_reporter import MemoryReporter
 from processes import on_ranks
-from torch import Tensor, nn
+from torch import Tensor
 
 from cabruca.runtime import Runtime
 from cabruca.train import compiling
 from cabruca.train.loop import train
 from cabruca.train.protocols import State
-
-SLOW_S = 0.002
-
-
-class Slope(nn.Module):
-    """The part that is compiled. `plain_s`: what a plain call costs more; `plain_calls`: True for each of training,
-    False for each of validation."""
-
-    def __init__(self, line: Line, plain_s: float) -> None:
-        super().__init__()
-        self.line, self.plain_s = line, plain_s
-        self.plain_calls: list[bool] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not torch.compiler.is_compiling():
-            time.sleep(self.plain_s)
-            self.plain_calls.append(self.training)
-        out: Tensor = self.line(x)
-        return out
-
-
-class Network(nn.Module):
-    def __init__(self, line: Line, plain_s: float) -> None:
-        super().__init__()
-        self.backbone = Slope(line, plain_s)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.backbone(x)
-        return out
-
-
-@dataclass
-class CompiledLine(LineTask):
-    """A line fit whose network may be compiled."""
-
-    plain_s: float = 0.0
-    model: Any = None
-
-    def build_model(self) -> nn.Module:
-        self.model = Network(Line(self.dropout), self.plain_s)
-        return self.model
-
-    def parameter_part(self, name: str) -> str:
-        return super().parameter_part(name.rsplit(".", maxsplit=1)[-1])
-
-    def compilable(self, model: Any) -> list[nn.Module]:
-        return [model.backbone]
-
-
-def eager(graph: Any, _: Any) -> Any:
-    """A backend that compiles nothing away: the same numbers, bit for bit."""
-    return graph.forward
-
-
-def slow(graph: Any, _: Any) -> Callable[..., Any]:
-    def run(*arguments: Any) -> Any:
-        time.sleep(SLOW_S)
-        return graph.forward(*arguments)
-
-    return run
-
-
-def failing(*_: Any) -> Any:
-    raise RuntimeError("no C++ compiler\nand much more")
 
 
 @pytest.fixture(autouse=True)
@@ -100,16 +34,8 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> Any:
     torch.compiler.reset()
 
 
-def compiled_run(task: LineTask, reporter: MemoryReporter | None = None, **training: Any) -> Any:
-    return go(task, reporter, data={"batch_size": 4}, training={"compile": True, "num_epochs": 2, **training})
-
-
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if "torch.compile" in r.getMessage()]
-
-
-def is_compiled(task: CompiledLine) -> bool:
-    return task.model.backbone._compiled_call_impl is not None
 
 
 def test_the_faster_is_kept_said_and_stored(caplog: pytest.LogCaptureFixture) -> None:
@@ -200,7 +126,8 @@ def test_where_compiling_fails_training_is_plain(
 REAL_BACKEND = """
 import logging
 import sys
-from test_compiling import CompiledLine, compiled_run, compiling
+from compiled_line import CompiledLine, compiled_run
+from cabruca.train import compiling
 compiling.BACKEND = "inductor"
 logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
 _, reporter = compiled_run(CompiledLine(), num_epochs=1)
@@ -211,11 +138,10 @@ print(reporter.state["compiled"])
 @pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["there", "missing"])
 def test_the_real_backend_with_and_without_a_compiler(compiler: str, tmp_path: Path) -> None:
-    tests = Path(__file__).parent
     environment = {
         **os.environ,
         "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
-        "PYTHONPATH": f"{tests}:{tests.parent / 'support'}",
+        "PYTHONPATH": str(Path(__file__).parents[1] / "support"),
     }
     if compiler == "missing":
         environment["CXX"] = str(tmp_path / "no_such_compiler")
