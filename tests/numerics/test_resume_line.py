@@ -7,36 +7,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import file_reporter
 import pytest
-import torch
 from file_reporter import RESUME_CONFIG, RESUME_TASK, FileReporter
 from memory_reporter import MemoryReporter
+from resuming import assert_same_end
 
 from cabruca.runtime import Runtime
 from cabruca.train.loop import train
-from cabruca.train.protocols import Record, State
-
-NOT_OF_THE_RUN = ("elapsed_s", "epoch_sums", "versions")
-"""Keys of a state that hold seconds, or facts of the machine."""
-
-
-def same(a: Any, b: Any) -> bool:
-    """Bitwise equality of plain containers with tensors inside."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
-
-
-def assert_same_end(ours: State, theirs: State) -> None:
-    for key in theirs.keys() - set(NOT_OF_THE_RUN):
-        assert same(ours[key], theirs[key]), key
+from cabruca.train.protocols import Record
 
 
 def numbers(records: list[Record]) -> list[dict[str, float]]:
