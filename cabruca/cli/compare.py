@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -41,7 +41,7 @@ def _lines(found: Comparison) -> list[str]:
     columns = range(1, 1 + 2 * len(found.names))
     head = ["metric", *(f"{name} {which}" for name in found.names for which in ("best", "last"))]
     epochs = zip(found.best_epoch, found.epochs, strict=True)
-    rows = [["epoch", *(n for pair in epochs for n in pair)]]
+    rows: list[list[Any]] = [["epoch", *(n for pair in epochs for n in pair)]]
     rows += [[name, *(n for pair in row for n in pair)] for name, row in found.metrics.items()]
     lines = [aligned([head, *rows], right=columns), ""]
     if not found.settings:

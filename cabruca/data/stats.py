@@ -120,9 +120,9 @@ class _CrownsOf:
         cells = (math.ceil(h / tile_size), math.ceil(w / tile_size))
         boxes = table.boxes_xyxy[rows]
         centre = ((boxes[:, :2] + boxes[:, 2:]) / 2 // tile_size).astype(int)
-        self.tiles = np.zeros(cells, dtype=np.int64)
-        np.add.at(self.tiles, (centre[:, 1].clip(0, cells[0] - 1), centre[:, 0].clip(0, cells[1] - 1)), 1)
-        self.tiles = self.tiles.ravel()
+        tiles = np.zeros(cells, dtype=np.int64)
+        np.add.at(tiles, (centre[:, 1].clip(0, cells[0] - 1), centre[:, 0].clip(0, cells[1] - 1)), 1)
+        self.tiles = tiles.ravel()
 
 
 def _of_class(crowns: Sequence[_CrownsOf], label: int) -> tuple[CrownClass, tuple[Array, Array]]:

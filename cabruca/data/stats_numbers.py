@@ -31,7 +31,8 @@ class Spread:
         """None of an empty list."""
         if len(values) == 0:
             return None
-        return cls(*np.percentile(values, [0, 25, 50, 75, 100]).tolist(), float(np.mean(values)))
+        low, q1, median, q3, high = (float(v) for v in np.percentile(values, [0, 25, 50, 75, 100]))
+        return cls(low, q1, median, q3, high, float(np.mean(values)))
 
 
 @dataclass(frozen=True)
