@@ -53,9 +53,7 @@ def log_model(client: Any, experiment_id: str, run_id: str, run_dir: RunDir) -> 
         save_model(state, model)
         try:
             logged = client.create_logged_model(experiment_id, name=NAME, source_run_id=run_id)
-        except (
-            Exception
-        ):  # a server of before MLflow 3: a folder among the run's files does as well
+        except Exception:  # a server of before MLflow 3: a folder of the run does as well
             client.log_artifacts(run_id, str(model), NAME)
             return
         client.log_model_artifacts(logged.model_id, str(model))

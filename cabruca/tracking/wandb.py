@@ -14,7 +14,11 @@ from cabruca.commands import command
 from cabruca.config.schema import Config
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.scalars import best_scalar, finite, step_scalars
+from cabruca.tracking.secrets import hide
 from cabruca.train.protocols import NOTICE, BaseCallback, Record, RunInfo, TrainResult
+
+INIT_TIMEOUT_S = 30
+"""After which W&B counts as out of reach."""
 
 _log = logging.getLogger("cabruca.tracking")
 
@@ -46,18 +50,29 @@ class WandbTracker(BaseCallback):
             _log.info(
                 "W&B has no API key: this run is kept offline; `wandb login` sends the next as it goes", extra=NOTICE
             )
+        try:
+            self._run = self._init(info, offline=mode == "offline")
+        except Exception as error:
+            if mode in ("offline", "disabled"):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            _log.warning("W&B cannot take this run (%s): it is kept offline, to be sent later", hide(reason))
+            self._wandb.teardown()  # its service still holds the run that could not begin
+            self._run = self._init(info, offline=True)
+
+    def _init(self, info: RunInfo, *, offline: bool) -> Any:
         folder = str(self._run_dir.path.resolve())
-        self._run = self._wandb.init(
+        return self._wandb.init(
             project=self._tracking.wandb_project,
             entity=self._tracking.wandb_entity,
             name=self._run_dir.name,
             id=hashlib.sha256(folder.encode()).hexdigest()[:16],
             dir=folder,
             config=dict(info.config),
-            mode="offline" if mode == "offline" else None,
-            resume=None if mode == "offline" else "allow",
+            mode="offline" if offline else None,
+            resume=None if offline else "allow",
             settings=self._wandb.Settings(
-                **{"console": "off", "init_timeout": 30, "x_disable_stats": True},
+                **{"console": "off", "init_timeout": INIT_TIMEOUT_S, "x_disable_stats": True},
                 # the command line and the git remote, which it would keep, may hold passwords
                 **{"x_disable_meta": True, "disable_git": True},
             ),

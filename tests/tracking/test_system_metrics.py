@@ -186,6 +186,7 @@ def test_zero_seconds_switch_it_off(tmp_path: Path) -> None:
 
 def check_everywhere(tmp_path: Path, name: str) -> None:
     """History, epoch rows and TensorBoard hold the same system metrics."""
+
     class Slow(BaseCallback):
         def on_step(self, record: Record) -> None:
             time.sleep(0.01)

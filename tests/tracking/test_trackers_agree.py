@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +95,41 @@ def test_the_run_has_one_name_and_one_id_in_wandb(watched: Path) -> None:
     summaries = [r.summary for r in wandb_records(files[-1]) if r.HasField("summary")]
     last = {item.key or "/".join(item.nested_key): item.value_json for s in summaries for item in s.update}
     assert json.loads(last["best/val_mAP_50"]) == pytest.approx(best)
+
+
+DEAD_WANDB = """
+import sys
+from run_helpers import LineTask, line_config
+from cabruca.run import run_training
+from cabruca.tracking import wandb
+wandb.INIT_TIMEOUT_S = 2
+tracking = {"wandb": True, "tensorboard": False}
+config = line_config(sys.argv[1], experiment_name="a", tracking=tracking)
+result = run_training(config, task_factory=LineTask, quiet=True)
+print(result.state)
+"""
+
+
+@pytest.mark.slow
+def test_a_wandb_that_does_not_answer_costs_one_warning_and_the_run_is_kept(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "WANDB_MODE": "online"}
+    environment |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0123456789" * 4}
+    done = subprocess.run(
+        [sys.executable, "-c", DEAD_WANDB, str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert done.stdout.split() == ["finished"], done.stderr
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith("warning: W&B cannot take this run (")
+    assert warning.endswith("): it is kept offline, to be sent later")
+    (file,) = wandb_files(tmp_path)
+    assert [step for step, _ in wandb_points(file)["val/mAP_50"]] == [6, 12, 18]
+    assert f"wandb sync {file.parent}" in (tmp_path / "a" / "train.log").read_text()
 
 
 @pytest.mark.parametrize(
