@@ -1,4 +1,4 @@
-"""Faults 7 and 9 of the predecessor: our metrics pass, the fault put back turns each check red."""
+"""Faults 7, 8 and 9 of the predecessor: our metrics pass, the fault put back turns each check red."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def every_batch_counts(kind: type[Evaluator]) -> None:
     assert metrics["total_count_true"] == 6
     assert metrics["total_count_accuracy"] == pytest.approx(2 / 6)
     assert metrics["bbox_mAP_50"] == pytest.approx(34 / 101, abs=1e-9)  # recall levels 0.00 .. 0.33
+    assert metrics["cacao_recall"] == pytest.approx(2 / 6)
 
 
 def test_fault_7_metrics_read_every_batch() -> None:
