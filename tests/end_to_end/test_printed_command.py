@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -31,7 +32,11 @@ def test_the_command_printed_after_sigterm_goes_on(tmp_path: Path) -> None:
     (tmp_path / "farm.yaml").write_text(yaml.safe_dump(config.to_dict()))
     words = ["train", "--config", str(tmp_path / "farm.yaml"), "--experiment-name", "cut"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "cabruca", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "cabruca", *words],
+        env={**os.environ, "PATH": "/usr/bin:/bin"},  # nothing activated here either, else the bare name is printed
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     run = tmp_path / folder / "cut"
     try:
