@@ -20,7 +20,6 @@ from cabruca.train.protocols import NOTICE, State, Task, TaskAround
 
 _log = logging.getLogger("cabruca.tracking")
 
-_PREFIXES = ("module.", "_orig_mod.")
 PRETRAINED_REPORT = "pretrained_report.json"
 """In the run folder: which tensors of the file were taken."""
 
@@ -43,7 +42,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def read_source(path: str | Path, asked_by: str = "--init-from") -> Source:
     """A model's state dict from a checkpoint of ours, or from a file that holds a state dict and nothing else.
 
-    `module.` and `_orig_mod.` in front of the names (data parallel, compiled) are taken off.
+    `module.` in front of the names (data parallel) and `_orig_mod.` in them (compiled) are taken out.
 
     Args:
         asked_by: the flag or key that named the file, for messages.
@@ -79,8 +78,9 @@ def _weights_in(found: Any) -> dict[str, Tensor]:
 
 
 def _bare(name: str) -> str:
-    while any(name.startswith(prefix) for prefix in _PREFIXES):
-        name = name.split(".", 1)[1]
+    name = name.replace("_orig_mod.", "")  # also in the middle, where a part was compiled
+    while name.startswith("module."):
+        name = name.removeprefix("module.")
     return name
 
 

@@ -23,14 +23,15 @@ def weights(tmp_path: Path) -> dict[str, torch.Tensor]:
     return dict(task.build_model().state_dict())
 
 
-@pytest.mark.parametrize("form", ["checkpoint", "plain", "state_dict", "compiled", "parallel"])
+@pytest.mark.parametrize("form", ["checkpoint", "plain", "state_dict", "compiled", "parallel", "part compiled"])
 def test_every_form_is_read(tmp_path: Path, weights: dict[str, torch.Tensor], form: str) -> None:
     path = tmp_path / "x.pth"
     if form == "checkpoint":
         checkpoint.write(path, {"model": weights, "epoch": 3, "step": 9}, metric=None)
     else:
         prefix = {"compiled": "_orig_mod.", "parallel": "module._orig_mod."}.get(form, "")
-        plain: Any = {prefix + k: v for k, v in weights.items()}
+        inside = "._orig_mod." if form == "part compiled" else "."
+        plain: Any = {prefix + k.replace(".", inside): v for k, v in weights.items()}
         torch.save({"state_dict": plain, "epoch": 3} if form == "state_dict" else plain, path)
     found = read_weights(path)
     assert found.keys() == weights.keys()
