@@ -23,9 +23,6 @@ def check_sections(config: Config) -> None:
     overlap, side = config.data.overlap, config.validation.max_side_px
     if overlap >= side:
         raise ValueError(f"data.overlap {overlap} is not smaller than validation.max_side_px {side}; use {side // 8}")
-    for stage in config.training.stages:
-        if overlap >= stage.tile_size:
-            raise ValueError(f"data.overlap {overlap} is not smaller than the tile_size {stage.tile_size} of a stage")
 
 
 NUM_EPOCHS = "training.num_epochs"

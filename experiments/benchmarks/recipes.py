@@ -5,7 +5,7 @@ Every recipe has the same number of epochs, over the same number of pixels; what
 - `plain`: the light preset, ImageNet backbone, all parts learn from the first step.
 - `progressive`: `training.stages`, the first half of the epochs on windows of half the side.
 - `transfer`: `model.pretrained_checkpoint`, a network trained on the source data (boxes or masks of other crowns).
-- `unfreeze`: as `transfer`, the backbone frozen for the first quarter of the epochs.
+- `unfreeze`: as `transfer`, the feature extractor frozen for the first quarter of the epochs.
 
     python experiments/benchmarks/recipes.py --data DIR --map tree=shade_tree \
         --source DIR --source-map oil_palm=shade_tree --epochs 16 --seeds 3
@@ -59,7 +59,7 @@ def recipes(epochs: int, tile: int, source: Path) -> dict[str, dict[str, Any]]:
     """Recipe -> the keys that make it; a recipe with stages brings its own number of epochs."""
     half = epochs // 2
     stages = [{"tile_size": tile // 2, "epochs": half}, {"tile_size": tile, "epochs": epochs - half}]
-    unfreeze = [{"epoch": max(1, epochs // 4), "part": "backbone"}]
+    unfreeze = [{"epoch": max(1, epochs // 4), "part": "backbone.body*"}]  # the pyramid begins at random and must learn
     return {
         "plain": {},
         "progressive": {"training.stages": stages, "validation.frequency": epochs},
