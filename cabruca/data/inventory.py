@@ -166,7 +166,7 @@ def _on_plane(listed: Listed, plane: Plane) -> Floats:
     if listed.crs is not None and len(xy):
         try:
             x, y = transform(CRS.from_user_input(listed.crs), CRS.from_wkt(plane.crs), xy[:, 0], xy[:, 1])
-        except CRSError as error:
+        except (CRSError, ValueError) as error:
             raise DataError(
                 f"inventory '{listed.path}' states the crs '{listed.crs}', which is not known ({error}); write one "
                 f'such as "{DEGREES}"'

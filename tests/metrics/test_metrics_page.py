@@ -1,0 +1,55 @@
+"""docs/metrics.md names every metric; the benchmark keeps its promise."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from drawn import SPEC
+
+from cabruca.metrics.agroforestry import agroforestry_names
+from cabruca.metrics.counts import count_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def documented() -> set[str]:
+    """Names in the first column of the page's tables; `_x` behind a name stands for it with its last words replaced,
+    or with `_x` added, and `<species>` for each species."""
+    out: set[str] = set()
+    for line in (ROOT / "docs/metrics.md").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("| `"):
+            continue
+        own: set[str] = set()
+        for name in re.findall(r"`([^`]+)`", line.split("|")[1]):
+            cuts = {part[:k] for part in own for k in [len(part), *(m.start() for m in re.finditer("_", part))]}
+            own |= {cut + name for cut in cuts} if name.startswith("_") else {name}
+        out |= {n.replace("<species>", s) for n in own for s in ("cacao", "shade")}
+    return out
+
+
+def test_every_name_is_documented() -> None:
+    counts = count_metrics([], SPEC.instance_classes, score_threshold=0.5)
+    assert agroforestry_names(SPEC.instance_classes, inventory=True) | set(counts) <= documented()
+
+
+def test_a_name_that_is_not_documented_is_seen() -> None:
+    assert "understory_per_ha" not in documented()
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_trees_take_less_than_five_seconds() -> None:
+    script = ROOT / "experiments/benchmarks/agroforestry_growth.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--sizes", "10000", "100000"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    small, large = (float(line.split()[1]) for line in done.stdout.splitlines()[1:])
+    assert large < 5.0
+    assert large / small < 30  # n log n gives 12.5; n^2 would give 100
