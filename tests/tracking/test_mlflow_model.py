@@ -47,7 +47,7 @@ def _environment() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A run folder with the checkpoint of a small light network, sent to MLflow twice, as by a run gone on with."""
-    folder = tmp_path_factory.mktemp("run")
+    folder, before = tmp_path_factory.mktemp("run"), set(os.environ)
     farm = write_farm(folder / "farm", pictures=2)
     settings = farm_settings(farm, folder / "outputs") | {"validation.score_threshold": 0.0}
     config = config_from_dict(nested(settings))
@@ -60,6 +60,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         tracker = MLflowTracker(run_dir, config)
         tracker.on_start(info)
         tracker.on_end(RESULT, None)
+    for name in set(os.environ) - before:
+        os.environ.pop(name)
     return SimpleNamespace(farm=farm, outputs=folder / "outputs", run_dir=run_dir, config=config, task=task)
 
 

@@ -47,7 +47,7 @@ run_training(config, task_factory=kind, callbacks=[Talker()], json=True)
 
 
 def _train(out: Path, uri: str, task: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment = {n: value for n, value in os.environ.items() if not n.startswith(("MLFLOW_", "WANDB_"))}
     environment |= {"PYTHONPATH": str(Path(__file__).parents[1]), "WANDB_MODE": "offline"}
     environment |= {"WANDB_API_KEY": SECRETS[1], "HUB_TOKEN": SECRETS[2]}
     environment |= {"DATABASE_URL": f"postgresql://me:{SECRETS[3]}@host/db"}

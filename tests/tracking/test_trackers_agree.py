@@ -44,10 +44,12 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a run of three epochs, stopped after the second and gone on with, seen by all three."""
-    folder = tmp_path_factory.mktemp("watched")
+    folder, before = tmp_path_factory.mktemp("watched"), set(os.environ)
     for epochs in (2, 3):
         config = line_config(folder, experiment_name="a", tracking=ALL, training__num_epochs=epochs)
         run_training(config, resume="auto", task_factory=LineTask, quiet=True)
+    for name in set(os.environ) - before:
+        os.environ.pop(name)
     return folder
 
 
@@ -112,7 +114,9 @@ print(result.state)
 
 @pytest.mark.slow
 def test_a_wandb_that_does_not_answer_costs_one_warning_and_the_run_is_kept(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "WANDB_MODE": "online"}
+    # not the service of this process, which WANDB_SERVICE would name
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[1]), "WANDB_MODE": "online"}
     environment |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0123456789" * 4}
     done = subprocess.run(
         [sys.executable, "-c", DEAD_WANDB, str(tmp_path)],
