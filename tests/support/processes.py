@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,5 +45,9 @@ def _rank(rank: int, world_size: int, work: Callable[[Runtime], Any], folder: st
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world_size)
     try:
         torch.save(work(Runtime.from_process_group("cpu")), Path(folder) / f"rank_{rank}.pt")
+        dist.barrier()  # nobody closes its sockets while another still reads
     finally:
         dist.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # without C++ destructors: gloo's threads sometimes outlive their group, and abort the process there
