@@ -75,6 +75,7 @@ def ripley_metrics(stands: Sequence[Stand]) -> dict[str, float]:
     (L / r)^2 = sum of neighbours within r / sum of m (n - 1) / A * pi r^2, m = number of centres. NaN without centres.
     """
     out = {}
+    stands = [(xy, domain) for xy, domain in stands if domain.area > 0]
     inner = [_edge_distance(xy, domain) for xy, domain in stands]
     trees = [cKDTree(xy) if len(xy) > 1 else None for xy, _ in stands]
     for name, spacings in RIPLEY_AT.items():
@@ -113,7 +114,7 @@ def voronoi_metrics(stands: Sequence[Stand]) -> dict[str, float]:
     """`voronoi_cv`: standard deviation of (area of a tree's Voronoi cell / mean of its plot), cells clipped at the
     plot's edge (Duyckaerts and Godefroy 2000, J. Chem. Neuroanat. 20: 0 on a lattice, about 0.53 at random). NaN where
     no plot has two trees."""
-    areas = [voronoi_areas(xy, domain) for xy, domain in stands]
+    areas = [voronoi_areas(xy, domain) for xy, domain in stands if domain.area > 0]
     known = [a for a in areas if len(a) > 1 and a.sum() > 0]
     return {"voronoi_cv": _spread(known) if known else NAN}
 

@@ -125,7 +125,7 @@ def trees_of_window(
         diameter=(own if diameter_px is None else diameter_px).astype(np.float64) * side,
         head_diameter=unknown if head_diameter_px is None else head_diameter_px * side,
         cut=np.asarray(cut, dtype=np.bool_),
-        picture=np.full(n, ground.picture, dtype=np.str_),
+        picture=np.full(n, ground.picture),  # with np.str_ as its type only one character would stay
         stencils=stencils,
     )
 

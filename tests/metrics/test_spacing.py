@@ -137,3 +137,14 @@ def test_too_few_trees_have_no_spacing(n: int) -> None:
         assert all(math.isnan(v) for v in measure([]).values())
         beside = measure([lattice(10), stand])
         assert beside == pytest.approx(measure([lattice(10)]), nan_ok=True)  # it adds nothing
+
+
+@pytest.mark.parametrize(
+    "ground", [shapely.Polygon(), shapely.GeometryCollection(), shapely.LineString([(0, 0), (9, 9)])]
+)
+def test_trees_on_a_plot_without_area_add_nothing(ground: shapely.Geometry) -> None:
+    """All of their ground is NoData or ignored, and a region of one class alone leaves their neighbours counted."""
+    stand = (lattice(3)[0], ground)
+    for measure in (neighbour_metrics, ripley_metrics, voronoi_metrics):
+        assert all(math.isnan(v) for v in measure([stand]).values())
+        assert measure([lattice(10), stand]) == pytest.approx(measure([lattice(10)]), nan_ok=True)
