@@ -59,6 +59,12 @@ class Ground:
         extent = np.stack([np.hypot(a * half[:, 0], b * half[:, 1]), np.hypot(d * half[:, 0], e * half[:, 1])], axis=1)
         return np.concatenate([centre - extent, centre + extent], axis=1)
 
+    def frame(self) -> Floats:
+        """Box `[4]`, xyxy on the plane, around the whole picture."""
+        (left, top), (height, width) = self.offset_xy_px, self.picture_hw_px
+        corners = self.to_plane(np.array([[x - left, y - top] for x in (0.0, width) for y in (0.0, height)]))
+        return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+
     @property
     def pixel_area(self) -> float:
         """Of one pixel, in squares of the plane's unit."""

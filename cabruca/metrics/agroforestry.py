@@ -55,6 +55,8 @@ def agroforestry_metrics(
     plots = make_plots(surveys)
     scaled = [p for p in plots if p.in_metres] or plots
     known = [s for s in surveys if s.ground.in_metres] or list(surveys)
+    if "instance" not in heads:  # nobody looked for the crowns of windows without land cover truth
+        known = [s for s in known if s.canopy_seen]
     squares = squares_of_planes(known)
     out = crown_metrics(plots, settings.names)
     out |= {"plot_area_ha": _hectares(scaled)}
@@ -120,7 +122,8 @@ def stand_metrics(plots: Sequence[Plot], settings: AgroforestrySettings, side: s
     trees: list[Trees] = [getattr(p, side) for p in plots]
     stands: list[tuple[Floats, BaseGeometry]] = [(t.xy, p.domain) for t, p in zip(trees, plots, strict=True)]
     shade, cacao = (_of(trees, settings.names, role) for role in (is_shade, is_cacao))
-    out = neighbour_metrics(stands) | ripley_metrics(stands) | voronoi_metrics(stands)
+    areas = [p.area for p in plots]
+    out = neighbour_metrics(stands, areas) | ripley_metrics(stands, areas) | voronoi_metrics(stands)
     out |= shade_metrics(cacao, shade, settings.shade_radius_m if in_metres else NAN)
     for name in LENGTHS:
         value = out.pop(name)
@@ -141,7 +144,7 @@ def _of(trees: Sequence[Trees], names: Sequence[str], role: Callable[[str], bool
 
 def _hectares(plots: Sequence[Plot]) -> float:
     """Known ground of plots in metres; NaN where the scale is unknown."""
-    return sum(p.domain.area for p in plots) / HECTARE_M2 if plots and plots[0].in_metres else NAN
+    return sum(p.area for p in plots) / HECTARE_M2 if plots and plots[0].in_metres else NAN
 
 
 def _pooled(plots: Sequence[Plot], of: Callable[[Plot], object]) -> Floats:

@@ -80,18 +80,17 @@ def squares_of(cover: Cover, ground: Ground, side: tuple[float, float]) -> Squar
     return Squares(index, pixels[seen] * ground.pixel_area, side)
 
 
-def join_squares(parts: Sequence[Squares]) -> Squares:
+def join_squares(parts: Sequence[Squares], weights: Sequence[Floats]) -> Squares:
     """Squares of one plane from several windows, each square once.
 
-    Ground that several pictures show is seen several times: a square whose known area exceeds its own is scaled back,
-    so that such ground weighs as much as other ground.
+    Args:
+        weights: `[M]` of each part: what its squares count for, below 1 where others show the same ground.
     """
     index, inverse = np.unique(np.concatenate([p.index for p in parts]), axis=0, return_inverse=True)
     areas = np.zeros((len(index), 5))
-    np.add.at(areas, inverse.reshape(-1), np.concatenate([p.areas for p in parts]))
-    side = parts[0].side
-    full = side[0] * side[1]
-    return Squares(index, areas * np.minimum(1.0, full / np.maximum(areas[:, KNOWN], 1e-12))[:, None], side)
+    own = [p.areas * w[:, None] for p, w in zip(parts, weights, strict=True)]
+    np.add.at(areas, inverse.reshape(-1), np.concatenate(own))
+    return Squares(index, areas, parts[0].side)
 
 
 def canopy_metrics(squares: Sequence[Squares]) -> dict[str, float]:

@@ -15,6 +15,9 @@ from cabruca.metrics.plots import Plot
 RADII_M = {"0_5_m": 0.5, "1_m": 1.0, "2_m": 2.0, "5_m": 5.0}
 """Distances that shares of the inventory are given for; beyond the largest nothing is the same tree."""
 
+CROWDED = 40
+"""Pairs within reach for each point, from which on they are not listed."""
+
 NAN = math.nan
 
 
@@ -68,21 +71,66 @@ def on_plot(inventory: Inventory, plot: Plot) -> Inventory:
 def closest_pairs(a: Floats, b: Floats, reach: float) -> tuple[Ints, Ints, Floats]:
     """Pairs of points `[N, 2]` and `[M, 2]`, one to one, the closest first, up to `reach` apart, and their distances.
 
-    Equally close pairs go by their numbers.
+    Equally close pairs go by their numbers. Where so many are near each other that a list of all pairs would be long,
+    as where trees were entered at one place, the same is done in rounds.
     """
     if len(a) == 0 or len(b) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    near = cKDTree(a).sparse_distance_matrix(cKDTree(b), reach, output_type="ndarray")
-    order = np.lexsort((near["j"], near["i"], near["v"]))
-    rows, columns = near["i"][order].tolist(), near["j"][order].tolist()
-    free_a, free_b = bytearray(b"\x01") * len(a), bytearray(b"\x01") * len(b)
-    chosen = []
-    for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
-        if free_a[i] and free_b[j]:
-            free_a[i] = free_b[j] = 0
-            chosen.append(k)
-    best = near[order[chosen]]
+    tree_a, tree_b = cKDTree(a), cKDTree(b)
+    if tree_a.count_neighbors(tree_b, reach) > CROWDED * (len(a) + len(b)):
+        return _in_rounds(a, b, reach)
+    near = tree_a.sparse_distance_matrix(tree_b, reach, output_type="ndarray")
+    best = near[_greedy(near["i"], near["j"], near["v"])]
     return best["i"].astype(np.int64), best["j"].astype(np.int64), best["v"].astype(np.float64)
+
+
+def _in_rounds(a: Floats, b: Floats, reach: float) -> tuple[Ints, Ints, Floats]:
+    """Round by round the points and places of which each is the other's nearest, and all of the smallest distance. A
+    place where several points of the one side are takes as many of those it is the nearest to, the closest first."""
+    if len(np.unique(a, axis=0)) < len(np.unique(b, axis=0)):
+        j, i, d = _in_rounds(b, a, reach)
+        return i, j, d
+    left_a, left_b = np.arange(len(a)), np.arange(len(b))
+    found = [(left_a[:0], left_b[:0], np.zeros(0))]
+    while len(left_a) and len(left_b):
+        places, order, first, count = _places(b[left_b])
+        own, at = np.unique(a[left_a], axis=0, return_inverse=True)
+        at = at.reshape(-1)
+        distance, nearest = cKDTree(places).query(own)
+        mutual = cKDTree(own).query(places)[1][nearest] == np.arange(len(own))
+        # equal distances may go round in a circle without any mutual pair
+        good = (mutual | (count[nearest] > 1) | (distance <= distance.min())) & (distance <= reach)
+        d, to = distance[at], nearest[at]
+        rows = np.flatnonzero(good[at])
+        rows = rows[np.lexsort((rows, d[rows], to[rows]))]
+        turn = np.arange(len(rows)) - np.searchsorted(to[rows], to[rows])
+        rows, turn = rows[turn < count[to[rows]]], turn[turn < count[to[rows]]]
+        if len(rows) == 0:
+            break
+        j = order[first[to[rows]] + turn]
+        found.append((left_a[rows], left_b[j], d[rows]))
+        left_a, left_b = np.delete(left_a, rows), np.delete(left_b, j)
+    i, j, d = (np.concatenate([f[k] for f in found]) for k in range(3))
+    return i, j, d
+
+
+def _places(xy: Floats) -> tuple[Floats, Ints, Ints, Ints]:
+    """The different places, the points place after place, and where in that order each place begins and how many it
+    has."""
+    places, at, count = np.unique(xy, axis=0, return_inverse=True, return_counts=True)
+    return places, np.argsort(at.reshape(-1), kind="stable"), np.cumsum(count) - count, count
+
+
+def _greedy(rows: Ints, columns: Ints, distance: Floats) -> Ints:
+    """Numbers of the pairs that are left when each row and column is taken once, the closest first."""
+    order = np.lexsort((columns, rows, distance))
+    used_rows, used_columns, chosen = set(), set(), []
+    for k, i, j in zip(order.tolist(), rows[order].tolist(), columns[order].tolist(), strict=True):
+        if i not in used_rows and j not in used_columns:
+            used_rows.add(i)
+            used_columns.add(j)
+            chosen.append(k)
+    return np.array(chosen, dtype=np.int64)
 
 
 def _mean(values: Floats) -> float:

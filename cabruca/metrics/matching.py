@@ -11,13 +11,16 @@ import numpy.typing as npt
 import shapely
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
 from cabruca.ground import Floats, Ints
 from cabruca.metrics.trees import Stencil, Trees
 
 MATCH_IOU = 0.5
 """Two crowns are the same tree from this intersection over union on."""
+
+DENSE_UP_TO = 200
+"""Crowns on the larger side of a component that are still matched by a table of all with all."""
 
 QUARTILES = ("q25", "median", "q75")
 NAN = math.nan
@@ -128,11 +131,27 @@ def best_pairs(rows: Ints, columns: Ints, gain: Floats, shape: tuple[int, int]) 
 def _assign(numbers: Ints, rows: Ints, columns: Ints, gain: Floats) -> Ints:
     own_rows, i = np.unique(rows, return_inverse=True)
     own_columns, j = np.unique(columns, return_inverse=True)
+    if max(len(own_rows), len(own_columns)) > DENSE_UP_TO:
+        return _assign_sparse(numbers, i, j, gain, (len(own_rows), len(own_columns)))
     table = np.zeros((len(own_rows), len(own_columns)))
     pair = np.full(table.shape, -1, dtype=np.int64)
     table[i, j], pair[i, j] = gain, numbers
     best = pair[linear_sum_assignment(table, maximize=True)]
     return np.asarray(best[best >= 0])
+
+
+def _assign_sparse(numbers: Ints, i: Ints, j: Ints, gain: Floats, shape: tuple[int, int]) -> Ints:
+    """As the table does, by Jonker and Volgenant's method on the pairs alone (LAPJVsp). It matches every row: a column
+    for each row stands for no partner, at a gain of 0."""
+    n, m = shape
+    rows, columns = np.concatenate([i, np.arange(n)]), np.concatenate([j, m + np.arange(n)])
+    # entries of 0 would count as none, and all matchings have n of them
+    costs = np.concatenate([1.0 + gain.max() - gain, np.full(n, 1.0 + gain.max())])
+    graph = coo_matrix((costs, (rows, columns)), shape=(n, m + n)).tocsr()
+    left, right = min_weight_full_bipartite_matching(graph)
+    pair = coo_matrix((numbers + 1, (i, j)), shape=(n, m + n)).tocsr()
+    best = np.asarray(pair[left, right]).reshape(-1) - 1
+    return np.asarray(best[best >= 0], dtype=np.int64)
 
 
 def species_metrics(

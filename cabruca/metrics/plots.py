@@ -11,13 +11,14 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from shapely.geometry.base import BaseGeometry
 
+from cabruca.ground import Floats
 from cabruca.metrics.canopy import Squares, join_squares
-from cabruca.metrics.matching import box_iou, box_shares, overlapping
+from cabruca.metrics.once import once
 from cabruca.metrics.survey import Survey
 from cabruca.metrics.trees import Trees
 
-SAME_SHARE = 0.5
-"""Crowns of different pictures are one tree from this IoU on; where one was cut, from this share of the smaller."""
+SMOOTH_CELLS = 0.75
+"""Cells that the outline of unknown ground may be smoothed by: more than the half diagonal of the steps of one."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Plot:
 
     Attributes:
         plane, in_metres: see `Ground`. found, true: its trees. domain: its known ground, on the plane.
+        area: of its known pixels; where they are scattered, the domain's outline is rougher than this.
     """
 
     plane: str
@@ -33,6 +35,7 @@ class Plot:
     found: Trees
     true: Trees
     domain: BaseGeometry
+    area: float
 
 
 def make_plots(surveys: Sequence[Survey]) -> list[Plot]:
@@ -54,9 +57,35 @@ def make_plots(surveys: Sequence[Survey]) -> list[Plot]:
 
 
 def squares_of_planes(surveys: Sequence[Survey]) -> list[Squares]:
-    """The squares of each plane, every one once."""
-    planes = dict.fromkeys(s.ground.plane for s in surveys)
-    return [join_squares([s.squares for s in surveys if s.ground.plane == plane]) for plane in planes]
+    """The squares of each plane, every one once, and ground that several pictures show once in each."""
+    out = []
+    for plane in dict.fromkeys(s.ground.plane for s in surveys):
+        own = [s for s in surveys if s.ground.plane == plane]
+        out.append(join_squares([s.squares for s in own], _weights(own)))
+    return out
+
+
+def _weights(surveys: Sequence[Survey]) -> list[Floats]:
+    """Of each survey's squares: area of the ground in that square / sum of what each survey shows of it."""
+    lengths = [len(s.squares.index) for s in surveys]
+    owner = np.repeat(np.arange(len(surveys)), lengths)
+    squares, square = np.unique(np.concatenate([s.squares.index for s in surveys]), axis=0, return_inverse=True)
+    square = square.reshape(-1)
+    pictures = np.unique([s.ground.picture for s in surveys], return_inverse=True)[1][owner]
+    in_square = np.unique(np.stack([square, pictures], axis=1), axis=0)[:, 0]
+    several = np.bincount(in_square, minlength=len(squares)) > 1
+    weight = np.ones(len(owner))
+    rows = np.flatnonzero(several[square])
+    if len(rows):
+        corner = squares[square[rows]] * np.array(surveys[0].squares.side)
+        boxes = shapely.box(*corner.T, *(corner + surveys[0].squares.side).T)
+        shapes = np.array([_shape(s) for s in surveys], dtype=np.object_)
+        pieces = shapely.intersection(boxes, shapes[owner[rows]])
+        order = np.argsort(square[rows], kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(square[rows][order])) + 1):
+            total = float(shapely.area(pieces[group]).sum())
+            weight[rows[group]] = float(shapely.union_all(pieces[group]).area) / total if total > 0 else 1.0
+    return np.split(weight, np.cumsum(lengths)[:-1])
 
 
 def _shape(survey: Survey) -> BaseGeometry:
@@ -75,13 +104,16 @@ def _plot(surveys: Sequence[Survey], shapes: Sequence[BaseGeometry]) -> Plot:
     ground = surveys[0].ground
     whole = shapes[0] if len(shapes) == 1 else _without_slits(shapes, ground.pixel_side / 2)
     grain = max(s.grain for s in surveys)
+    known, drawn = sum(s.known_area for s in surveys), sum(s.area for s in shapes)
     return Plot(
         ground.plane,
         ground.in_metres,
         once(Trees.join([s.found for s in surveys])),
         once(Trees.join([s.true for s in surveys])),
         # the steps of the cells that unknown ground is drawn with would lengthen a slanted edge
-        whole.simplify(grain) if grain else whole,
+        whole.simplify(SMOOTH_CELLS * grain) if grain else whole,
+        # what pictures share is known by their outlines only
+        known * (whole.area / drawn if len({s.ground.picture for s in surveys}) > 1 and drawn > 0 else 1.0),
     )
 
 
@@ -89,28 +121,3 @@ def _without_slits(shapes: Sequence[BaseGeometry], gap: float) -> BaseGeometry:
     """Union of shapes that touch; rounding leaves slits between pictures, and a slit would count as an edge."""
     wide = shapely.union_all([s.buffer(gap, join_style="mitre") for s in shapes])
     return wide.buffer(-gap, join_style="mitre")
-
-
-def once(trees: Trees) -> Trees:
-    """Without the trees that another picture of the same ground shows better.
-
-    Two crowns of different pictures are one tree when their boxes' IoU is 0.5 or more, or when one of them was cut at
-    its picture's edge and half of the smaller lies in the other. The surer one stays; of equally sure ones the larger.
-    """
-    if len(np.unique(trees.picture)) < 2:
-        return trees
-    a, b = overlapping(trees, trees)
-    other = (a < b) & (trees.picture[a] != trees.picture[b])
-    a, b = a[other], b[other]
-    both, smaller = box_shares(trees.boxes[a], trees.boxes[b])
-    cut = (trees.cut[a] | trees.cut[b]) & (both >= SAME_SHARE * smaller)
-    same = cut | (box_iou(trees.boxes[a], trees.boxes[b]) >= SAME_SHARE)
-    a, b = a[same], b[same]
-    rank = np.empty(len(trees), dtype=np.int64)
-    rank[np.lexsort((-trees.area, -trees.scores))] = np.arange(len(trees))
-    better, worse = np.where(rank[a] < rank[b], a, b), np.where(rank[a] < rank[b], b, a)
-    keep = np.ones(len(trees), dtype=np.bool_)
-    for k in np.lexsort((rank[worse], rank[better])).tolist():
-        if keep[better[k]]:
-            keep[worse[k]] = False
-    return trees.select(keep)

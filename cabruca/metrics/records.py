@@ -139,7 +139,7 @@ def picture_records(
                     found,
                     survey,
                     centres=centres,
-                    counted=(_counted(truth, core, ignored), _counted(prediction, core, ignored)),
+                    counted=_survey_counts(truth, prediction, core, ignored, _lines(batch, b)),
                 ),
             )
         )
@@ -163,6 +163,10 @@ def _floats(values: Tensor) -> Floats:
 
 CUT_PX, CUT_SHARE = 2.0, 0.05
 """A detection that ends within this many pixels, or this share of its longer side, of an inner edge was cut there."""
+
+
+SEAM_PX, SEAM_SHARE = 2.0, 0.1
+"""Two windows may differ by so many pixels, or this share of a crown's longer side, on where its centre is."""
 
 
 def guessed_centres(boxes_xyxy_px: Floats, size_hw_px: tuple[int, int], inner_edges: Edges) -> Floats:
@@ -205,19 +209,59 @@ def _clip(
     )
 
 
-def _counted(raw: _Raw, core: tuple[int, int, int, int], ignored: _Raw | None) -> npt.NDArray[np.bool_]:
-    """bool `[N]`: the centre lies in the core, and in no ignored region of its class."""
+def _counted(
+    raw: _Raw, core: tuple[int, int, int, int], ignored: _Raw | None, reach: Floats | float = 0.0
+) -> npt.NDArray[np.bool_]:
+    """bool `[N]`: the centre lies in the core (`reach`, `[N, 4]` px, beyond its edges), and in no ignored region of
+    its class."""
     centre = raw.centre_xy_px
-    at_home: npt.NDArray[np.bool_] = np.all((centre >= core[:2]) & (centre < core[2:]), axis=1)
+    edges = np.array(core) + np.multiply(reach, (-1, -1, 1, 1))
+    low, high = edges[..., :2], edges[..., 2:]
+    at_home: npt.NDArray[np.bool_] = np.all((centre >= low) & (centre < high), axis=1)
     return at_home if ignored is None else at_home & ~_inside(centre, raw.labels, ignored)
 
 
+def _lines(batch: Batch, b: int) -> Edges:
+    """Edges of the core beyond which another window of the picture counts."""
+    (x0, y0, x1, y1), (height, width) = batch.cores_xyxy_px[b], batch.sizes_hw_px[b]
+    left, top, right, bottom = batch.inner_edges[b]
+    return left or x0 > 0, top or y0 > 0, right or x1 < width, bottom or y1 < height
+
+
+def _survey_counts(
+    truth: _Raw, found: _Raw, core: tuple[int, int, int, int], ignored: _Raw, lines: Edges
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Of true and of found crowns, which ones the core brings to its plot; of found ones, which stand at its edge.
+
+    Two windows see one crown a pixel apart, on either side of the line between their cores, so that both or neither
+    would have it. Found crowns that the window shows whole come along from a band on the far side too; the plot puts
+    together what both windows brought.
+    """
+    boxes = found.boxes_xyxy_px
+    sides = boxes[:, 2:] - boxes[:, :2]
+    band = np.maximum(SEAM_PX, SEAM_SHARE * sides.max(axis=1, initial=0, keepdims=True)) * np.array(lines)
+    whole = np.all(found.centre_xy_px == (boxes[:, :2] + boxes[:, 2:]) / 2, axis=1)
+    own = _counted(found, core, ignored) | (whole & _counted(found, core, ignored, band))
+    seam = _counted(found, core, None, 2 * band) & ~_counted(found, core, None, -2 * band)
+    return _counted(truth, core, ignored), own, seam
+
+
 def _inside(centre: Floats, labels: Ints, regions: _Raw) -> npt.NDArray[np.bool_]:
-    """bool `[N]`: the centre lies in the box of a region of that class, or of every class."""
+    """bool `[N]`: the centre lies in a region of that class, or of every class: in its mask, else in its box."""
     box = regions.boxes_xyxy_px[None]
     within = np.all((centre[:, None] >= box[..., :2]) & (centre[:, None] < box[..., 2:]), axis=2)
     same = (regions.labels[None] == labels[:, None]) | (regions.labels[None] == 0)
-    return np.asarray((within & same).any(axis=1))
+    within &= same
+    masks = regions.masks
+    for k in np.flatnonzero(within.any(axis=0)).tolist() if masks is not None else []:
+        if masks is not None and masks.has_mask[k]:
+            x, y, crop = masks.crop(k)
+            rows = np.flatnonzero(within[:, k])
+            column, row = np.floor(centre[rows]).astype(np.intp).T - np.array([[x], [y]])
+            shown = (column >= 0) & (column < crop.shape[1]) & (row >= 0) & (row < crop.shape[0])
+            pixels = crop.numpy()[row.clip(0, crop.shape[0] - 1), column.clip(0, crop.shape[1] - 1)]
+            within[rows, k] = shown & (pixels > 0)
+    return np.asarray(within.any(axis=1))
 
 
 def _encode(masks: CroppedMasks, i: int, core: tuple[int, int, int, int]) -> Rle | None:

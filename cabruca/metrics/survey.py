@@ -13,10 +13,10 @@ from torch import Tensor
 from cabruca.ground import Floats, Ground
 from cabruca.metrics.canopy import Cover, Squares, paint, square_side, squares_of
 from cabruca.metrics.trees import Trees, trees_of_window
-from cabruca.structures import CROWN_STRIDE, IGNORE, Batch, Crowns, Prediction
+from cabruca.structures import CROWN_STRIDE, IGNORE, Batch, Crowns, Prediction, Regions
 
 Bools = npt.NDArray[np.bool_]
-OUTLINE_CELLS = 32
+OUTLINE_CELLS = 128
 """Cells along a core's longer side that its outline is drawn with where parts of it are unknown."""
 
 
@@ -68,6 +68,8 @@ class Survey:
         ground: of the core. found, true: its counted trees. squares: what covers it.
         outline: float64 `[K, 4, 2]`, corners of K rectangles on the plane that make up its known ground.
         grain: side of such a rectangle where parts are unknown, else 0.
+        known_area: of its known pixels, in squares of the plane's unit.
+        canopy_seen: its canopy was read off land cover, and not off crowns.
     """
 
     ground: Ground
@@ -76,35 +78,57 @@ class Survey:
     squares: Squares
     outline: Floats
     grain: float
+    known_area: float
+    canopy_seen: bool
 
 
 def take_survey(
-    batch: Batch, b: int, found: Prediction, settings: SurveySettings, *, centres: Floats, counted: tuple[Bools, Bools]
+    batch: Batch,
+    b: int,
+    found: Prediction,
+    settings: SurveySettings,
+    *,
+    centres: Floats,
+    counted: tuple[Bools, Bools, Bools],
 ) -> Survey:
     """Survey sample `b` of a batch.
 
     Args:
         centres: `[N, 2]`, where the centres of the found crowns are taken to be, px of the window.
-        counted: of the true and of the found crowns, which ones are this core's own.
+        counted: of the true and of the found crowns, which ones this core brings; of the found ones, which stand at
+            its edge.
+
+    Ground that is ignored for every class is no ground. A region of one class leaves the ground of the others: it
+    stays in the area, and only its canopy is unknown.
     """
     x0, y0, x1, y1 = batch.cores_xyxy_px[b]
     shape = batch.sizes_hw_px[b]
     window = batch.grounds[b] or Ground.alone(batch.pictures[b], batch.sizes_hw_px[b], batch.gsd_m[b])
     true = batch.crowns[b].to("cpu")
     sure = _floats(found.scores) >= settings.score_threshold
-    ignored = paint(shape, _floats(true.ignored.boxes_xyxy_px), true.ignored.masks, ellipses=False)
-    known = (batch.valid[b, : shape[0], : shape[1]].cpu().numpy() & ~ignored)[y0:y1, x0:x1]
-    cover = _cover(batch, b, found, true, known=known, settings=settings)
+    valid = batch.valid[b, : shape[0], : shape[1]].cpu().numpy()
+    regions, labels = true.ignored, true.ignored.labels.numpy()
+    of_all, of_any = (_region(shape, regions, np.flatnonzero(k)) for k in (labels == 0, labels >= 0))
+    known = (valid & ~of_all)[y0:y1, x0:x1]
+    seen, cover = _cover(batch, b, found, true, known=(valid & ~of_any)[y0:y1, x0:x1], settings=settings)
     core = window.at(x0, y0)
     outline, grain = _outline(known, core)
+    mine = np.flatnonzero(sure & counted[1])
     return Survey(
         ground=core,
-        found=_found_trees(found, np.flatnonzero(sure & counted[1]), centres, window),
+        found=_found_trees(found, mine, centres, window, name=batch.pictures[b], seam=counted[2][mine]),
         true=_true_trees(true, np.flatnonzero(counted[0]), window),
         squares=squares_of(cover, core, square_side(core, settings.shade_grid_m)),
         outline=outline,
         grain=grain,
+        known_area=int(known.sum()) * core.pixel_area,
+        canopy_seen=seen,
     )
+
+
+def _region(shape_hw: tuple[int, int], regions: Regions, keep: npt.NDArray[np.intp]) -> Bools:
+    masks = regions.masks.select(torch.from_numpy(keep))
+    return paint(shape_hw, _floats(regions.boxes_xyxy_px)[keep], masks, ellipses=False)
 
 
 def _true_trees(true: Crowns, keep: npt.NDArray[np.intp], window: Ground) -> Trees:
@@ -120,7 +144,9 @@ def _true_trees(true: Crowns, keep: npt.NDArray[np.intp], window: Ground) -> Tre
     )
 
 
-def _found_trees(found: Prediction, keep: npt.NDArray[np.intp], centres: Floats, window: Ground) -> Trees:
+def _found_trees(
+    found: Prediction, keep: npt.NDArray[np.intp], centres: Floats, window: Ground, *, name: str, seam: Bools
+) -> Trees:
     own = centres[keep]
     return trees_of_window(
         window,
@@ -131,6 +157,8 @@ def _found_trees(found: Prediction, keep: npt.NDArray[np.intp], centres: Floats,
         masks=None if found.masks is None else found.masks.select(torch.from_numpy(keep)),
         diameter_px=None,
         head_diameter_px=_read_head(found, own),
+        window=name,
+        seam=seam,
     )
 
 
@@ -143,9 +171,11 @@ def _read_head(found: Prediction, centres: Floats) -> Floats | None:
     return np.asarray(values[row.clip(0, values.shape[0] - 1), column.clip(0, values.shape[1] - 1)])
 
 
-def _cover(batch: Batch, b: int, found: Prediction, true: Crowns, *, known: Bools, settings: SurveySettings) -> Cover:
+def _cover(
+    batch: Batch, b: int, found: Prediction, true: Crowns, *, known: Bools, settings: SurveySettings
+) -> tuple[bool, Cover]:
     """Canopy of the core: of the semantic head where it is on and has truth here, else the union of the crowns, on
-    both sides alike.
+    both sides alike; first, whether it is the semantic head's.
 
     Args:
         known: `[H, W]`, ground of the core that is neither NoData nor ignored.
@@ -158,14 +188,14 @@ def _cover(batch: Batch, b: int, found: Prediction, true: Crowns, *, known: Bool
         ids = found.semantic.numpy()[core]
         known = known & (truth != IGNORE)
         layers = [np.isin(v, k) for k in (settings.tree_ids, settings.shade_ids) for v in (ids, truth)]
-        return Cover(known, *layers)
+        return True, Cover(known, *layers)
     sure = _floats(found.scores) >= settings.score_threshold
     layers = []
     for labels in (None, settings.shade_labels):
         for crowns, wanted in ((found, sure), (true, np.ones(len(true), np.bool_))):
             keep = wanted if labels is None else wanted & np.isin(crowns.labels.numpy(), labels)
             layers.append(_union(shape, crowns, np.flatnonzero(keep))[core])
-    return Cover(known, *layers)
+    return False, Cover(known, *layers)
 
 
 def _union(shape_hw: tuple[int, int], crowns: Crowns | Prediction, keep: npt.NDArray[np.intp]) -> Bools:
@@ -176,7 +206,8 @@ def _union(shape_hw: tuple[int, int], crowns: Crowns | Prediction, keep: npt.NDA
 def _outline(known: Bools, core: Ground) -> tuple[Floats, float]:
     """Rectangles `[K, 4, 2]` on the plane that cover the known ground, and the side of a cell (0: all is known).
 
-    Cells are known where half of their pixels are; neighbours along a row are one rectangle.
+    Cells are known where half of their pixels are; neighbours along a row are one rectangle. Where that would leave
+    out half of the known ground, as of scattered pixels, a cell with any of it is known.
     """
     height, width = known.shape
     if known.all():
@@ -187,7 +218,10 @@ def _outline(known: Bools, core: Ground) -> tuple[Floats, float]:
     padded[:height, :width] = known
     share = padded.reshape(rows, cell, columns, cell).sum(axis=(1, 3))
     tall, wide = (np.minimum(cell, n - np.arange(k) * cell) for n, k in ((height, rows), (width, columns)))
-    full = share * 2 >= tall[:, None] * wide[None]
+    size = tall[:, None] * wide[None]
+    full = share * 2 >= size
+    if 2 * share[full].sum() < known.sum():
+        full = share > 0
     edges = np.diff(np.pad(full.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     (row, first), (_, last) = np.nonzero(edges == 1), np.nonzero(edges == -1)
     boxes = np.stack([first * cell, row * cell, last * cell, (row + 1) * cell], axis=1).astype(np.float64)

@@ -43,7 +43,9 @@ class Trees:
         xy: float64 `[N, 2]`, centres. boxes: float64 `[N, 4]`, xyxy. labels: int64 `[N]`; scores: `[N]`, 1 for truth.
         area: `[N]`, of the mask, else of the ellipse in the box (pi / 4 * w * h). diameter: `[N]`, of the crown.
         head_diameter: `[N]`, what the crown head says at the centre, NaN without it.
-        cut: bool `[N]`, the crown ends at its picture's edge. picture: `[N]` of text. stencils: N of them, or None.
+        cut: bool `[N]`, the crown ends at its picture's edge. picture: `[N]` of text, and frame: `[N, 4]`, its box.
+        window: `[N]` of text. seam: bool `[N]`, beside the line to a window that may have counted the crown too.
+        stencils: N of them, or None.
     """
 
     xy: Floats
@@ -55,6 +57,9 @@ class Trees:
     head_diameter: Floats
     cut: Bools
     picture: npt.NDArray[np.str_]
+    frame: Floats
+    window: npt.NDArray[np.str_]
+    seam: Bools
     stencils: npt.NDArray[np.object_]
 
     def __len__(self) -> int:
@@ -81,7 +86,8 @@ def no_trees() -> Trees:
     nothing = np.zeros(0)
     return Trees(
         np.zeros((0, 2)), np.zeros((0, 4)), np.zeros(0, np.int64), nothing, nothing, nothing, nothing,
-        np.zeros(0, np.bool_), np.zeros(0, np.str_), np.zeros(0, np.object_),
+        np.zeros(0, np.bool_), np.zeros(0, np.str_), np.zeros((0, 4)), np.zeros(0, np.str_), np.zeros(0, np.bool_),
+        np.zeros(0, np.object_),
     )  # fmt: skip
 
 
@@ -95,11 +101,14 @@ def trees_of_window(
     masks: CroppedMasks | None,
     diameter_px: Floats | None,
     head_diameter_px: Floats | None,
+    window: str | None = None,
+    seam: Bools | None = None,
 ) -> Trees:
     """Crowns in px of a window, placed on its plane.
 
     Args:
         ground: of the window. diameter_px: `[N]`; None: 2 * sqrt(area / pi), for a box (w + h) / 2.
+        window, seam: see `Trees`; None: the picture counts each crown in one window alone.
     """
     n, side = len(labels), ground.pixel_side
     sides = boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]
@@ -126,6 +135,9 @@ def trees_of_window(
         head_diameter=unknown if head_diameter_px is None else head_diameter_px * side,
         cut=np.asarray(cut, dtype=np.bool_),
         picture=np.full(n, ground.picture),  # with np.str_ as its type only one character would stay
+        frame=np.tile(ground.frame(), (n, 1)),
+        window=np.full(n, ground.picture if window is None else window),
+        seam=np.zeros(n, dtype=np.bool_) if seam is None else seam,
         stencils=stencils,
     )
 

@@ -73,3 +73,34 @@ def test_a_found_crown_answers_for_one_tree_the_closest_first() -> None:
     rows, columns, distance = closest_pairs(trees, crowns, 5.0)
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(1, 0), (0, 1)]
     assert distance.tolist() == pytest.approx([0.6, 3.0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_crowds_are_paired_as_by_the_list_of_all_pairs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On whole numbers too, where many distances are equal: as many at each distance."""
+    rng = np.random.default_rng(seed)
+    for a, b in (
+        (rng.uniform(0, 20, (300, 2)), rng.uniform(0, 20, (260, 2))),
+        (rng.integers(0, 9, (60, 2)).astype(float), rng.integers(0, 9, (60, 2)) + 0.5),
+    ):
+        monkeypatch.setattr("cabruca.metrics.inventory.CROWDED", 10**9)
+        listed = closest_pairs(a, b, 5.0)
+        monkeypatch.setattr("cabruca.metrics.inventory.CROWDED", 0)
+        i, j, d = closest_pairs(a, b, 5.0)
+        assert len(set(i.tolist())) == len(set(j.tolist())) == len(i)
+        assert np.linalg.norm(a[i] - b[j], axis=1) == pytest.approx(d)
+        if not np.array_equal(a, np.floor(a)):
+            assert sorted(zip(i.tolist(), j.tolist(), strict=True)) == sorted(
+                zip(listed[0].tolist(), listed[1].tolist(), strict=True)
+            )
+        assert (d == 0.5**0.5).sum() == pytest.approx((listed[2] == 0.5**0.5).sum(), abs=3)
+
+
+def test_twenty_thousand_trees_at_one_place_take_no_memory() -> None:
+    """A list of their pairs would have 400 million rows."""
+    here = np.full((20_000, 2), 500.0)
+    i, j, d = closest_pairs(here, here, 5.0)
+    assert i.tolist() == j.tolist() == list(range(20_000))
+    assert not d.any()
+    near = here + np.random.default_rng(0).uniform(-1, 1, here.shape)
+    assert len(closest_pairs(near, here + 0.1, 5.0)[0]) == 20_000

@@ -107,3 +107,29 @@ def test_crowns_match_across_pictures_of_one_plot() -> None:
     out = metrics_of([placed(left, 0, 0), placed(right, 12.8, 0)])
     assert out["cacao_f1"] == 1.0
     assert out["crown_iou_mean"] == pytest.approx((40 - 10) / (40 + 10))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_large_component_is_matched_as_a_small_one(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sparse method gives the same sum as the table of all with all, also where not everyone finds a partner."""
+    rng = np.random.default_rng(seed)
+    gain = np.where(rng.random((40, 60)) < 0.1, rng.uniform(0.5, 1.0, (40, 60)), 0.0)
+    gain[3:6], gain[3:6, 7] = 0.0, 0.9  # three that want the same one
+    for own in (gain, gain.T):
+        rows, columns = np.nonzero(own)
+        sums = []
+        for limit in (10**6, 0):
+            monkeypatch.setattr("cabruca.metrics.matching.DENSE_UP_TO", limit)
+            chosen = best_pairs(rows, columns, own[rows, columns], own.shape)
+            assert len(set(rows[chosen])) == len(set(columns[chosen])) == len(chosen)
+            sums.append(own[rows, columns][chosen].sum())
+        assert sums[0] == pytest.approx(sums[1])
+
+
+def test_a_chain_of_eight_thousand_crowns_is_matched() -> None:
+    """Each touches two: a table of all with all would hold 64 million numbers, twice."""
+    n = 8000
+    rows, columns = np.repeat(np.arange(n), 2), (np.arange(n)[:, None] + [0, 1]).ravel() % n
+    chosen = best_pairs(rows, columns, np.tile([0.9, 0.6], n), (n, n))
+    assert (columns[chosen] == rows[chosen]).all()
+    assert len(chosen) == n

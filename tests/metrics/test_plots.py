@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from drawn import SPEC, drawn_sample, perfect
-from surveyed import Pair, metrics_of, placed, seen_as
+from surveyed import Pair, metrics_of, part, placed, seen_as
 
 from cabruca.config.schema import Config, ValidationConfig
 from cabruca.ground import Ground
@@ -16,38 +16,10 @@ from cabruca.measuring import metric_names
 from cabruca.metrics.agroforestry import agroforestry_names
 from cabruca.metrics.evaluator import Evaluator
 from cabruca.runtime import Runtime
-from cabruca.structures import CroppedMasks, Regions, Sample, collate
+from cabruca.structures import CroppedMasks, Regions, collate
 
 GRID = [(20.0 + 40 * i, 20.0 + 40 * j, 15.0, 1 + (i + j) % 2) for i in range(6) for j in range(6)]
 """36 trees, 40 px apart, on 240 px: some lie on the lines between windows of 120 px."""
-
-
-def part(sample: Sample, x0: int, y0: int, *, side: int, context: int, ground: Ground) -> Pair:
-    """The window of a drawn picture whose core is `side` px from x0, y0."""
-    size = sample.image.shape[-1]
-    left, top, right, bottom = (max(0, x0 - context), max(0, y0 - context), min(size, x0 + side + context),
-                                min(size, y0 + side + context))  # fmt: skip
-    crowns, shift = sample.crowns, torch.tensor([left, top, left, top], dtype=torch.float32)
-    masks = CroppedMasks(crowns.masks.pixels, crowns.masks.rect_xywh_px - torch.tensor([left, top, 0, 0]))
-    own = dataclasses.replace(
-        sample,
-        image=sample.image[:, top:bottom, left:right],
-        valid=sample.valid[top:bottom, left:right],
-        semantic=sample.semantic[top:bottom, left:right],
-        crown_diameter_px=None,
-        density=None,
-        crowns=dataclasses.replace(
-            crowns,
-            boxes_xyxy_px=crowns.boxes_xyxy_px - shift,
-            masks=masks,
-            centre_xy_px=crowns.centre_xy_px - shift[:2],
-        ),
-        picture=f"0:{y0}:{x0}",
-        size_hw_px=(bottom - top, right - left),
-        core_xyxy_px=(x0 - left, y0 - top, x0 - left + side, y0 - top + side),
-        ground=ground.at(left, top),
-    )
-    return own, perfect(own)
 
 
 def same(a: dict[str, float], b: dict[str, float], skip: tuple[str, ...] = ()) -> None:

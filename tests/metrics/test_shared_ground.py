@@ -5,7 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from surveyed import Pair, metrics_of, placed, seen_as
+import torch
+from drawn import drawn_sample, perfect
+from surveyed import Pair, metrics_of, part, placed, seen_as
+
+from cabruca.ground import Ground
+from cabruca.structures import CroppedMasks, Crowns
 
 
 def named(pair: Pair, picture: str) -> Pair:
@@ -44,3 +49,75 @@ def test_a_mosaic_of_nine_pictures_counts_each_tree_once() -> None:
     assert out["plot_area_ha"] == pytest.approx(32**2 / 1e4)
     assert trees(out) == trees(out, "_true") == pytest.approx(25)
     assert out["cacao_f1"] == out["shade_f1"] == 1.0
+
+
+@pytest.mark.parametrize("jitter", [-3.0, -1.0, 0.0, 1.0, 3.0])
+@pytest.mark.parametrize("place", [(120.0, 60.0), (120.0, 120.0), (60.5, 119.5)])
+def test_windows_that_differ_on_where_a_crown_is_count_it_once(jitter: float, place: tuple[float, float]) -> None:
+    """A crown on the line between windows of one picture, its detections moved apart or towards each other."""
+    ground = Ground.alone("0", (240, 240), 0.1)
+    whole = dataclasses.replace(
+        drawn_sample([(*place, 20.0, 1), (60.0, 200.0, 20.0, 2)], size=240), ground=ground, crown_diameter_px=None
+    )
+    cut = []
+    for x in (0, 120):
+        for y in (0, 120):
+            sample, found = part(whole, x, y, side=120, context=40, ground=ground)
+            shift = torch.tensor([jitter, -jitter] * 2) * (1 if x == 0 else -1)
+            cut.append((sample, dataclasses.replace(found, boxes_xyxy_px=found.boxes_xyxy_px + shift)))
+    out = metrics_of(cut)
+    assert trees(out) == trees(out, "_true") == pytest.approx(2)
+    assert out["cacao_precision"] == out["cacao_recall"] == 1.0
+
+
+def test_close_crowns_at_a_line_stay_two() -> None:
+    """Two true crowns of IoU 0.6 on the line: each window shows both, and each is put together with itself."""
+    ground = Ground.alone("0", (240, 240), 0.1)
+    discs = [(117.0, 60.0, 20.0, 1), (124.0, 61.0, 20.0, 1)]
+    whole = dataclasses.replace(drawn_sample(discs, size=240), ground=ground, crown_diameter_px=None)
+    out = metrics_of([part(whole, x, y, side=120, context=40, ground=ground) for x in (0, 120) for y in (0, 120)])
+    assert trees(out) == trees(out, "_true") == pytest.approx(2)
+    assert out["crown_iou_mean"] == 1.0
+
+
+def clipped(discs: list[tuple[float, float, float, int]], size: int) -> Crowns:
+    """Boxes of discs as a picture of `size` px shows them; what it shows less than 2 px of is left out."""
+    boxes = torch.tensor([[x - r, y - r, x + r, y + r] for x, y, r, _ in discs]).clamp(0, size)
+    keep = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) > 2
+    n = int(keep.sum())
+    labels = torch.tensor([d[3] for d in discs])[keep]
+    return Crowns(boxes[keep], labels, CroppedMasks.empty(n), torch.full((n,), 10.0))
+
+
+def shown(discs: list[tuple[float, float, float, int]], x: float, picture: int, found: object = None) -> Pair:
+    """The picture of 128 px at `x` px of the farm, every crown cut at its edges; `found`: discs that are found."""
+    sample = drawn_sample([], index=picture)
+    own = dataclasses.replace(sample, crowns=clipped(moved(discs, x, 0), 128), crown_diameter_px=None)
+    seen = own if found is None else dataclasses.replace(own, crowns=clipped(moved(found, x, 0), 128))  # type: ignore[arg-type]
+    return named(placed((own, perfect(seen)), x / 10, 0), str(10 + picture))
+
+
+CACAO = [(70.0, 40.0, 6.0, 1), (90.0, 64.0, 6.0, 1), (110.0, 90.0, 6.0, 1), (80.0, 95.0, 6.0, 1)]
+SHADE = (90.0, 64.0, 60.0, 2)
+
+
+def test_cacao_below_a_shade_crown_that_an_edge_cuts_is_kept() -> None:
+    """The first picture cuts the shade crown at its right edge, the second at its left; both show the cacao."""
+    out = metrics_of([shown([SHADE, *CACAO], x, i) for i, x in enumerate((0, 40))])
+    assert trees(out, "_true") == pytest.approx(5)
+    assert trees(out) == pytest.approx(5)
+    assert out["shade_trees_per_ha_true"] * out["plot_area_ha"] == pytest.approx(1)
+
+
+def test_cacao_that_only_the_other_picture_found_is_no_part_of_the_shade_crown() -> None:
+    out = metrics_of([shown([SHADE, *CACAO], 0, 0, [SHADE]), shown([SHADE, *CACAO], 40, 1, CACAO)])
+    assert out["cacao_recall"] == out["cacao_precision"] == 1.0
+    assert trees(out) == pytest.approx(5)
+
+
+@pytest.mark.parametrize("label", [1, 2])
+def test_a_cut_crown_is_the_whole_one_of_the_other_picture(label: int) -> None:
+    """The first picture shows a third of it, called cacao; the second all of it."""
+    first, second = shown([(122.0, 64.0, 15.0, 1)], 0, 0), shown([(122.0, 64.0, 15.0, label)], 80, 1)
+    out = metrics_of([first, second])
+    assert trees(out, "_true") == pytest.approx(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -148,3 +149,25 @@ def test_trees_on_a_plot_without_area_add_nothing(ground: shapely.Geometry) -> N
     for measure in (neighbour_metrics, ripley_metrics, voronoi_metrics):
         assert all(math.isnan(v) for v in measure([stand]).values())
         assert measure([lattice(10), stand]) == pytest.approx(measure([lattice(10)]), nan_ok=True)
+
+
+def test_trees_entered_at_one_place_take_no_time() -> None:
+    """A k-d tree alone would compare each of the 40,000 with all of them: minutes."""
+    xy = np.concatenate([np.full((40_000, 2), 5.0), [[9.0, 5.0], [9.0, 8.0]]])
+    start = time.perf_counter()
+    assert nearest_neighbours(xy).tolist() == [0.0] * 40_000 + [3.0, 3.0]
+    ripley_metrics([(xy, shapely.box(0, 0, 20, 20))])
+    assert time.perf_counter() - start < 2
+
+
+def test_trees_on_one_line_have_cells_in_no_time() -> None:
+    """The diagram of points on a line is made by hand: GEOS takes time in n^2 for it."""
+    x = np.sort(np.random.default_rng(0).uniform(0, 1000, 20_000))
+    for xy, ground in (
+        (np.stack([x, np.full_like(x, 5.0)], axis=1), shapely.box(0, 0, 1000, 10)),
+        (np.stack([x, x], axis=1), shapely.box(0, 0, 1000, 1000)),
+    ):
+        start = time.perf_counter()
+        areas = voronoi_areas(xy, ground)
+        assert time.perf_counter() - start < 3
+        assert areas.sum() == pytest.approx(ground.area)

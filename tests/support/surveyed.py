@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import shapely
+import torch
 from drawn import SPEC, Disc, drawn_sample, perfect
 
 from cabruca.config.schema import ValidationConfig
@@ -14,7 +15,7 @@ from cabruca.ground import Ground
 from cabruca.metrics.evaluator import Evaluator
 from cabruca.metrics.spacing import Stand
 from cabruca.runtime import Runtime
-from cabruca.structures import Prediction, Sample, collate
+from cabruca.structures import CroppedMasks, Prediction, Sample, collate
 
 Pair = tuple[Sample, Prediction]
 
@@ -39,6 +40,34 @@ def placed(pair: Pair, x_m: float, y_m: float, *, gsd_m: float = 0.1, plane: str
     sample, found = pair
     ground = Ground(plane, (gsd_m, 0, x_m, 0, -gsd_m, y_m), True, sample.picture, (0, 0), sample.size_hw_px)
     return replace(sample, ground=ground), found
+
+
+def part(sample: Sample, x0: int, y0: int, *, side: int, context: int, ground: Ground) -> Pair:
+    """The window of a drawn picture whose core is `side` px from x0, y0."""
+    size = sample.image.shape[-1]
+    left, top, right, bottom = (max(0, x0 - context), max(0, y0 - context), min(size, x0 + side + context),
+                                min(size, y0 + side + context))  # fmt: skip
+    crowns, shift = sample.crowns, torch.tensor([left, top, left, top], dtype=torch.float32)
+    masks = CroppedMasks(crowns.masks.pixels, crowns.masks.rect_xywh_px - torch.tensor([left, top, 0, 0]))
+    own = replace(
+        sample,
+        image=sample.image[:, top:bottom, left:right],
+        valid=sample.valid[top:bottom, left:right],
+        semantic=sample.semantic[top:bottom, left:right],
+        crown_diameter_px=None,
+        density=None,
+        crowns=replace(
+            crowns,
+            boxes_xyxy_px=crowns.boxes_xyxy_px - shift,
+            masks=masks,
+            centre_xy_px=crowns.centre_xy_px - shift[:2],
+        ),
+        picture=f"0:{y0}:{x0}",
+        size_hw_px=(bottom - top, right - left),
+        core_xyxy_px=(x0 - left, y0 - top, x0 - left + side, y0 - top + side),
+        ground=ground.at(left, top),
+    )
+    return own, perfect(own)
 
 
 def lattice(side: int, spacing: float = 1.0) -> Stand:
