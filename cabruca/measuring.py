@@ -40,9 +40,15 @@ def inventory_of(windows: EvaluationWindows, config: Config, spec: InputSpec) ->
         DataError: see `load_inventory`.
     """
     path = config.validation.plantation_data
-    if path is None or not config.validation.calculate_agroforestry_metrics:
+    if path is None:
         return None
-    return load_inventory(path, spec, windows.planes)
+    if not config.validation.calculate_agroforestry_metrics:
+        _log.warning(
+            "validation.plantation_data is '%s' and nothing is compared with it: "
+            "validation.calculate_agroforestry_metrics is false; set it to true, or leave the inventory out", path
+        )  # fmt: skip
+        return None
+    return load_inventory(path, spec, windows.planes, windows.grounds)
 
 
 def name_unknown_scales(windows: EvaluationWindows, config: Config) -> None:

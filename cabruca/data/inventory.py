@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from rasterio._err import CPLE_BaseError  # GDAL's own errors; rasterio gives them no public name
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform
 
 from cabruca.data.placing import Plane
 from cabruca.errors import DataError, did_you_mean
-from cabruca.ground import Floats, Inventory
+from cabruca.ground import Floats, Ground, Inventory
 from cabruca.structures import InputSpec
+
+_log = logging.getLogger("cabruca")
 
 DEGREES = "EPSG:4326"
 
@@ -41,15 +46,22 @@ class Listed:
     crs: str | None
 
 
-def load_inventory(path: str | Path, spec: InputSpec, planes: Mapping[str, Plane]) -> dict[str, Inventory]:
+def load_inventory(
+    path: str | Path, spec: InputSpec, planes: Mapping[str, Plane], grounds: Sequence[Ground] = ()
+) -> dict[str, Inventory]:
     """Plane name -> the whole inventory on that plane, in metres.
+
+    A warning says where most of its trees lie outside of the pictures.
 
     Species are instance classes, with or without `_tree`, in any case, or names that `data.category_map` knows; those
     that it ignores are left out.
 
+    Args:
+        grounds: of the pictures, to compare with where the trees lie; none: nothing is compared.
+
     Raises:
-        DataError: the file is missing or malformed, a species is no class, the CRS is unknown or has to be stated, or
-            no picture is georeferenced.
+        DataError: the file is missing or malformed, a species is no class, the CRS is unknown or has to be stated, no
+            picture is georeferenced, or none of the trees lies in a picture.
     """
     listed = read_inventory(path)
     labels = np.array([_label(name, spec, listed.path) for name in listed.species], dtype=np.int64)
@@ -62,10 +74,48 @@ def load_inventory(path: str | Path, spec: InputSpec, planes: Mapping[str, Plane
     crs = {plane.crs for plane in planes.values()}
     if listed.crs is None and len(crs) > 1:
         raise DataError(f'inventory \'{path}\' states no crs and the pictures have {len(crs)}; add "crs": "EPSG:..."')
+    placed = {name: _on_plane(listed, plane) for name, plane in planes.items()}
+    there = {name: np.isfinite(xy).all(axis=1) for name, xy in placed.items()}
+    _refuse(listed, np.asarray(np.any(list(there.values()), axis=0)))
+    if grounds and len(listed.xy):
+        _compare_places(listed, placed, planes, grounds)
     return {
-        name: Inventory(labels[kept], _on_plane(listed, plane)[kept], listed.diameter_m[kept])
-        for name, plane in planes.items()
+        name: Inventory(labels[own], xy[own], listed.diameter_m[own])
+        for name, xy in placed.items()
+        for own in [kept & there[name]]
     }
+
+
+def _compare_places(
+    listed: Listed, placed: Mapping[str, Floats], planes: Mapping[str, Plane], grounds: Sequence[Ground]
+) -> None:
+    shown = np.zeros(len(listed.xy), dtype=np.bool_)
+    boxes: dict[str, list[Floats]] = {}
+    for ground in grounds:
+        if ground.plane in placed:
+            box, xy = ground.frame(), placed[ground.plane]
+            boxes.setdefault(ground.plane, []).append(box)
+            shown |= np.all((xy >= box[:2]) & (xy <= box[2:]), axis=1)
+    if 2 * int(shown.sum()) >= len(shown) or not boxes:
+        return
+    name = next(n for n in boxes if np.isfinite(placed[n]).all(axis=1).any())
+    scale = np.array(planes[name].metres_xy * 2)
+    own, pictures = placed[name][np.isfinite(placed[name]).all(axis=1)], np.stack(boxes[name])
+    spans = (np.concatenate([own.min(axis=0), own.max(axis=0)]),
+             np.concatenate([pictures[:, :2].min(axis=0), pictures[:, 2:].max(axis=0)]))  # fmt: skip
+    trees, there = (_span(span / scale) for span in spans)
+    said = (
+        f"inventory '{listed.path}': {int(shown.sum())} of its {len(shown)} trees lie in the pictures; the trees span "
+        f"{trees}, the pictures {there} in their crs; are lon and lat swapped, or is it another crs or zone?"
+    )
+    if not shown.any():
+        raise DataError(f"{said} Mend the coordinates, or state the crs")
+    _log.warning("%s", said)
+
+
+def _span(box: Floats) -> str:
+    x0, y0, x1, y1 = (f"{v:.6g}" if abs(v) < 1000 else f"{v:.0f}" for v in box.tolist())
+    return f"x {x0} to {x1}, y {y0} to {y1}"
 
 
 def read_inventory(path: str | Path) -> Listed:
@@ -81,7 +131,11 @@ def read_inventory(path: str | Path) -> Listed:
         raise DataError(f"inventory '{path}' is not there; check validation.plantation_data or --inventory") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"inventory '{path}' cannot be read ({error}); give a JSON or CSV file in UTF-8") from error
-    rows, crs = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text)
+    try:
+        rows, crs = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text)
+    except csv.Error as error:
+        raise DataError(f"inventory '{path}' is no CSV ({error}); save it again as CSV with commas, UTF-8") from error
+    _refuse_doubles(path, [str(row.get("id") or "").strip() for row in rows])
     numbers = [_numbers(path, k, row) for k, row in enumerate(rows, 1)]
     table = np.array(numbers, dtype=np.float64).reshape(-1, 3)
     return Listed(path, tuple(str(row["species"]) for row in rows), table[:, :2], table[:, 2], crs)
@@ -90,7 +144,7 @@ def read_inventory(path: str | Path) -> Listed:
 def _json_rows(path: Path, text: str) -> tuple[Sequence[Mapping[str, Any]], str | None]:
     try:
         raw = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # JSONDecodeError, and a number of more digits than Python reads
         raise DataError(f"inventory '{path}' is no JSON ({error}); mend it, or give a .csv file") from error
     trees = raw.get("trees") if isinstance(raw, dict) else None
     if not isinstance(trees, list) or not all(isinstance(t, dict) for t in trees):
@@ -108,34 +162,58 @@ def _json_rows(path: Path, text: str) -> tuple[Sequence[Mapping[str, Any]], str 
 
 
 def _csv_rows(path: Path, text: str) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-    names = {str(n).strip().lower(): n for n in reader.fieldnames or []}
-    degrees = "lon" in names and "lat" in names
-    x, y = ("lon", "lat") if degrees else ("x", "y")
-    missing = [n for n in ("species", x, y) if n not in names]
+    reader = csv.reader(io.StringIO(text), skipinitialspace=True, strict=True)
+    names = [n.strip().lower() for n in next(reader, [])]
+    doubled = sorted({n for n in names if n and names.count(n) > 1})
+    if doubled:
+        raise DataError(f"inventory '{path}' has the column {', '.join(doubled)} twice; rename or remove one")
+    degrees = {"lon", "lat"} <= set(names)
+    missing = [n for n in (("species",) if degrees else ("species", "x", "y")) if n not in names]
     if missing:
+        hint = "; its columns are separated by semicolons, write commas" if len(names) == 1 and ";" in names[0] else ""
         raise DataError(
-            f"inventory '{path}' has no column {', '.join(missing)}; give species, x, y (or lon, lat) and, where "
+            f"inventory '{path}' has no column {', '.join(missing)}{hint}; give species, x, y (or lon, lat) and, where "
             "measured, crown_diameter_m"
         )
-    rows = []
-    for k, row in enumerate(reader, 1):
-        if any(row[names[n]] is None for n in ("species", x, y)):
-            raise DataError(f"inventory '{path}': tree {k} has fewer columns than the first line; complete it")
-        own = {n: row[column] for n, column in names.items()}
-        rows.append({**own, "x": own[x], "y": own[y], "species": own["species"].strip()})
-    stated = {str(row["crs"]).strip() for row in rows if row.get("crs")}
+    rows = [_csv_row(path, k, names, cells) for k, cells in enumerate((c for c in reader if c), 1)]
+    stated = {row["crs"].strip() for row in rows if row.get("crs", "").strip()}
     if len(stated) > 1:
         raise DataError(f"inventory '{path}' states the crs {', '.join(sorted(stated))}; use one for all trees")
-    return rows, next(iter(stated), DEGREES if degrees else None)
+    crs = next(iter(stated), None)
+    x, y = ("lon", "lat") if degrees else ("x", "y")
+    if degrees and crs is not None and not _known_crs(path, crs).is_geographic:
+        if not {"x", "y"} <= set(names):
+            raise DataError(f"inventory '{path}' gives lon, lat and the crs '{crs}', which is not in degrees; drop one")
+        x, y = "x", "y"
+    placed = [{**row, "x": row[x], "y": row[y], "species": row["species"].strip()} for row in rows]
+    return placed, crs or (DEGREES if degrees else None)
+
+
+def _csv_row(path: Path, k: int, names: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    if len(cells) < len(names):
+        raise DataError(f"inventory '{path}': tree {k} has fewer columns than the first line; complete it")
+    if len(cells) > len(names):
+        raise DataError(
+            f"inventory '{path}': tree {k} has {len(cells)} columns and the first line {len(names)}; write decimals "
+            "with a point, not a comma, and put text with commas into quotes"
+        )
+    return dict(zip(names, cells, strict=True))
+
+
+def _refuse_doubles(path: Path, ids: Sequence[str]) -> None:
+    seen: dict[str, int] = {}
+    for k, ident in enumerate(ids, 1):
+        if ident and ident in seen:
+            raise DataError(f"inventory '{path}': trees {seen[ident]} and {k} have the id '{ident}'; give each its own")
+        seen[ident] = k
 
 
 def _numbers(path: Path, k: int, row: Mapping[str, Any]) -> tuple[float, float, float]:
     diameter = row.get("crown_diameter_m")
     try:
         x, y = float(row["x"]), float(row["y"])
-        width = math.nan if diameter in (None, "") else float(str(diameter))
-    except (TypeError, ValueError) as error:
+        width = math.nan if diameter is None or not str(diameter).strip() else float(str(diameter))
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"inventory '{path}': tree {k} holds what is no number ({error}); mend it") from error
     if not (math.isfinite(x) and math.isfinite(y)) or width <= 0 or math.isinf(width):
         raise DataError(
@@ -164,12 +242,46 @@ def _label(species: str, spec: InputSpec, path: Path) -> int:
 def _on_plane(listed: Listed, plane: Plane) -> Floats:
     xy = listed.xy
     if listed.crs is not None and len(xy):
+        crs = _known_crs(listed.path, listed.crs)
+        if crs.is_geographic:
+            _refuse(listed, np.asarray((np.abs(xy) <= (360, 90)).all(axis=1)))
         try:
-            x, y = transform(CRS.from_user_input(listed.crs), CRS.from_wkt(plane.crs), xy[:, 0], xy[:, 1])
-        except (CRSError, ValueError) as error:
-            raise DataError(
-                f"inventory '{listed.path}' states the crs '{listed.crs}', which is not known ({error}); write one "
-                f'such as "{DEGREES}"'
-            ) from error
+            x, y = transform(crs, CRS.from_wkt(plane.crs), xy[:, 0], xy[:, 1])
+        except CPLE_BaseError:
+            x, y = np.transpose([_moved(crs, plane, point) for point in xy.tolist()])
         xy = np.stack([np.asarray(x), np.asarray(y)], axis=1)
     return np.asarray(xy * np.array(plane.metres_xy))
+
+
+def _moved(crs: CRS, plane: Plane, point: Sequence[float]) -> tuple[float, float]:
+    """The point in the plane's CRS, NaN where that has no such place."""
+    try:
+        x, y = transform(crs, CRS.from_wkt(plane.crs), [point[0]], [point[1]])
+    except CPLE_BaseError:
+        return math.nan, math.nan
+    return float(x[0]), float(y[0])
+
+
+def _refuse(listed: Listed, good: npt.NDArray[np.bool_]) -> None:
+    """Name the first tree that cannot be placed."""
+    if not good.all():
+        k = int(np.argmin(good))
+        x, y = listed.xy[k].tolist()
+        raise DataError(
+            f"inventory '{listed.path}': tree {k + 1} at ({x:g}, {y:g}) in {listed.crs} has no place in the pictures' "
+            "crs; is it another crs, or are lon and lat swapped?"
+        )
+
+
+def _known_crs(path: Path, name: str) -> CRS:
+    try:
+        crs = CRS.from_user_input(name)
+    except (CRSError, ValueError) as error:
+        raise DataError(
+            f"inventory '{path}' states the crs '{name}', which is not known ({error}); write one such as \"{DEGREES}\""
+        ) from error
+    if not (crs.is_geographic or crs.is_projected):
+        raise DataError(
+            f"inventory '{path}' states the crs '{name}', which has no x and y; write a map's or \"{DEGREES}\""
+        )
+    return crs

@@ -7,7 +7,6 @@ sees, without it the pictures' own.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,8 @@ def set_stats(
     tiles = np.concatenate([crown.tiles for crown in crowns])
     each = np.array([len(crown.labels) for crown in crowns])
     own = {label: _of_class(crowns, label) for label in range(1, len(spec.instance_classes) + 1)}
-    counts = _land_cover(images, annotations, spec, config) if land_cover else None
+    each_cover = _land_cover(images, annotations, spec, config) if land_cover else None
+    counts = None if each_cover is None else each_cover.sum(axis=0)
     known = None if counts is None else counts[:-1] / max(1, counts[:-1].sum())
     there = known is not None and known.sum() > 0
     return SetStats(
@@ -99,7 +99,7 @@ def set_stats(
         if there and known is not None
         else None,
         unknown_cover=float(counts[-1] / counts.sum()) if there and counts is not None else None,
-        class_weights=suggest_weights(known.tolist()) if there and known is not None else None,
+        class_weights=suggest_weights(each_cover[:, :-1]) if there and each_cover is not None else None,
         values={spec.instance_classes[label - 1]: values for label, (_, values) in own.items()} | {"": (tiles, each)},
     )
 
@@ -136,22 +136,25 @@ def _of_class(crowns: Sequence[_CrownsOf], label: int) -> tuple[CrownClass, tupl
 
 
 def _land_cover(images: str | Path, annotations: str | Path, spec: InputSpec, config: Config) -> Array:
-    """float64 `[classes + 1]`: pixels of each class, the unknown ones last; each picture's pixels once."""
+    """float64 `[pictures, classes + 1]`: pixels of each class, the unknown ones last; each picture's pixels once."""
     side, overlap = config.validation.max_side_px, config.data.overlap
     shared: dict[str, Any] = {"min_visible_share": config.data.min_visible_share, "cache_mb": config.data.cache_mb}
     windows = EvaluationWindows(images, annotations, spec, max_side_px=side, overlap=overlap, **shared)
     classes = len(spec.semantic_classes)
-    counts: Counter[int] = Counter()
-    for ids in _cores(windows):
-        counts.update(dict(zip(*(a.tolist() for a in np.unique(ids, return_counts=True)), strict=True)))
-    return np.array([*(counts[i] for i in range(classes)), counts[IGNORE]], dtype=np.float64)
+    counts: dict[str, Array] = {}
+    for picture, ids in _cores(windows):
+        own = np.bincount(ids.reshape(-1), minlength=IGNORE + 1)
+        counts[picture] = counts.get(picture, 0.0) + np.append(own[:classes], own[IGNORE]).astype(np.float64)
+    return np.stack(list(counts.values()))
 
 
-def _cores(windows: EvaluationWindows) -> Iterator[Array]:
+def _cores(windows: EvaluationWindows) -> Iterator[tuple[str, Array]]:
+    """Picture, and ids of the land cover of each window's core."""
     for i in range(len(windows)):
         sample = windows.get(i)
+        picture = sample.picture.split(":", 1)[0] if sample.ground is None else sample.ground.picture
         x0, y0, x1, y1 = sample.core_xyxy_px
         if sample.semantic is None:
-            yield np.full((y1 - y0, x1 - x0), IGNORE)
+            yield picture, np.full((y1 - y0, x1 - x0), IGNORE)
         else:
-            yield sample.semantic[y0:y1, x0:x1].numpy()
+            yield picture, sample.semantic[y0:y1, x0:x1].numpy()

@@ -95,12 +95,18 @@ def _spreads(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: dict(vars(value)) for key, value in values.items() if isinstance(value, Spread)}
 
 
-def suggest_weights(shares: Sequence[float]) -> tuple[float, ...]:
-    """Median frequency balancing: median share of the classes that are there, over the class's share.
+def suggest_weights(pixels: Array) -> tuple[float, ...]:
+    """Median frequency balancing: the median frequency of the classes that are there, over the class's frequency: its
+    pixels / the known pixels of the pictures that show it.
 
     Capped at `HEAVIEST`; a class that is not there gets 1, which means nothing. Source: Eigen and Fergus 2015,
     "Predicting depth, surface normals and semantic labels", section 6.3.
+
+    Args:
+        pixels: `[P, K]` known pixels of each class, a picture a row.
     """
+    around = (pixels > 0).T @ pixels.sum(axis=1)
+    shares = (pixels.sum(axis=0) / np.maximum(around, 1)).tolist()
     there = [share for share in shares if share > 0]
     middle = float(np.median(there)) if there else 1.0
     return tuple(round(min(HEAVIEST, middle / share), 3) if share > 0 else 1.0 for share in shares)

@@ -27,9 +27,9 @@ def once(trees: Trees) -> Trees:
     """
     if len(np.unique(trees.window)) < 2:
         return trees
-    a, b = overlapping(trees, trees)
-    a, b = a[a < b], b[a < b]
-    seam = (trees.picture[a] == trees.picture[b]) & (trees.window[a] != trees.window[b]) & trees.seam[a] & trees.seam[b]
+    beside = np.flatnonzero(trees.seam)
+    a, b = (beside[k] for k in overlapping(trees.select(beside), trees.select(beside)))
+    seam = (a < b) & (trees.picture[a] == trees.picture[b]) & (trees.window[a] != trees.window[b])
     a, b = a[seam], b[seam]
     iou = box_iou(trees.boxes[a], trees.boxes[b])
     left = _merged(trees, a, b, np.where(iou >= SAME_IOU, iou, 0.0), trees.window)

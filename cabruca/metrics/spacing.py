@@ -27,6 +27,8 @@ def nearest_neighbours(xy: Floats) -> Floats:
     """Distance `[N]` of each tree to the nearest other one, by a k-d tree; empty with fewer than two trees."""
     if len(xy) < 2:
         return np.zeros(0)
+    if _all_apart(xy):
+        return np.asarray(cKDTree(xy).query(xy, k=2)[0][:, 1])
     # a k-d tree cannot part trees at one place, and would compare each with all of them
     places, at, count = np.unique(xy, axis=0, return_inverse=True, return_counts=True)
     if len(places) == 1:
@@ -94,20 +96,33 @@ def ripley_metrics(stands: Sequence[Stand], areas: Sequence[float] | None = None
     out = {}
     known = _on_ground(stands, areas)
     inner = [_edge_distance(xy, domain) for (xy, domain), _ in known]
-    trees = [cKDTree(xy) if len(xy) > 1 else None for (xy, _), _ in known]
+    trees = [cKDTree(xy) if _all_apart(xy) else None for (xy, _), _ in known]
     for name, spacings in RIPLEY_AT.items():
         seen = expected = 0.0
         for ((xy, _), area), edge, tree in zip(known, inner, trees, strict=True):
-            if tree is None:
+            if len(xy) < 2:
                 continue
             r = spacings * math.sqrt(area / len(xy))
             centres = xy[edge >= r]
             if len(centres) == 0:
                 continue
-            seen += float(cKDTree(centres).count_neighbors(tree, r)) - len(centres)
+            seen += _pairs_within(centres, xy, r) if tree is None else float(cKDTree(centres).count_neighbors(tree, r))
+            seen -= len(centres)
             expected += len(centres) * (len(xy) - 1) / area * math.pi * r**2
         out[f"ripley_l_{name}"] = math.sqrt(seen / expected) if expected else NAN
     return out
+
+
+def _all_apart(xy: Floats) -> bool:
+    """Whether no two trees stand at one place."""
+    return len(np.unique(xy[:, 0] + 1j * xy[:, 1])) == len(xy)
+
+
+def _pairs_within(centres: Floats, xy: Floats, r: float) -> float:
+    """Pairs of a centre and a tree up to r apart, a centre with itself among them; for trees at one place."""
+    places, count = np.unique(xy, axis=0, return_counts=True)
+    own, own_count = np.unique(centres, axis=0, return_counts=True)
+    return float(cKDTree(own).count_neighbors(cKDTree(places), r, weights=(own_count, count)))
 
 
 def _edge_distance(xy: Floats, domain: BaseGeometry) -> Floats:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from drawn import SPEC
 from drawn_data import CLASSES, write_raster
 from rasterio.transform import Affine, from_origin
 
+from cabruca.data import raster
 from cabruca.data.dataset import EvaluationWindows
 from cabruca.ground import Ground, metres_per_degree
 from cabruca.structures import InputSpec
@@ -103,3 +106,38 @@ def test_pictures_without_a_crs_are_planes_of_their_own(tmp_path: Path) -> None:
     assert (a.in_metres, b.in_metres) == (True, False)
     assert (a.pixel_side, b.pixel_side) == (0.05, 1.0)
     assert corner(a, 20, 40) == pytest.approx([1.0, 2.0])
+
+
+@pytest.mark.parametrize("changes", [{}, {"gsd_m": 0.2}])
+def test_one_scale_where_the_file_and_the_raster_differ(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
+) -> None:
+    """The file says 0.05 m, the raster 0.1 m: diameters, ground and the sample's own scale follow the file."""
+    caplog.set_level(logging.WARNING, "cabruca")
+    profile = {"crs": "EPSG:31984", "transform": from_origin(478000, 8363000, 0.1, 0.1)}
+    w = windows(tmp_path, [{**profile, "gsd_m": 0.05}, {**profile, "gsd_m": 0.101}], **changes)
+    sample = w.get(0)
+    assert sample.ground is not None
+    assert sample.gsd_m is not None
+    assert sample.ground.pixel_side == pytest.approx(sample.gsd_m, rel=0.02)
+    assert corner(sample.ground) == pytest.approx([478000.0, 8363000.0])
+    (said,) = [r.getMessage() for r in caplog.records]
+    assert "1 of 2 pictures" in said
+    assert "image 1: 0.05 m stated, 0.1 m in its raster" in said
+
+
+def test_one_crs_in_two_writings_is_one_plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second raster's CRS under another name, as other programs write it."""
+    read = raster.info
+
+    def written(path: Path) -> raster.RasterInfo:
+        found = read(path)
+        assert found.crs is not None
+        other = found.crs.replace("SIRGAS 2000 / UTM zone 24S", "SIRGAS_2000_UTM_Zone_24S")
+        assert other != found.crs
+        return found if path.name == "1.tif" else dataclasses.replace(found, crs=other)
+
+    monkeypatch.setattr(raster, "info", written)
+    places = [from_origin(478000 + x, 8363000, 0.1, 0.1) for x in (0, 6.4)]
+    grounds = windows(tmp_path, [{"crs": "EPSG:31984", "transform": t} for t in places]).grounds
+    assert grounds[0].plane == grounds[1].plane

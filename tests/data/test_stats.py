@@ -93,8 +93,15 @@ def test_land_cover_counts_each_pixel_once_and_what_is_unknown(config: Config) -
 
 
 def test_suggested_weights_balance_and_load_as_configuration() -> None:
-    assert suggest_weights([0.5, 0.25, 0.125, 0.0, 0.125, 0.001]) == (0.25, 0.5, 1.0, 1.0, 1.0, 10.0)
-    assert suggest_weights([1.0, 0.0]) == (1.0, 1.0)
+    assert suggest_weights(np.array([[500, 250, 125, 0, 125, 1]])) == (0.25, 0.5, 1.0, 1.0, 1.0, 10.0)
+    assert suggest_weights(np.array([[9, 0]])) == (1.0, 1.0)
+
+
+def test_a_class_is_weighed_by_the_pictures_that_show_it() -> None:
+    """Eigen and Fergus: class 1 is half of its one picture, so its frequency is 1/2 however many pictures lack it."""
+    pixels = np.array([[50, 50, 0], [90, 0, 10], [100, 0, 0], [100, 0, 0]])
+    frequency = [340 / 400, 50 / 100, 10 / 100]
+    assert suggest_weights(pixels) == tuple(round(min(10, 0.5 / f), 3) for f in frequency)
 
 
 def test_a_set_as_it_stands_has_its_own_classes(drawn: tuple[DataSet, list[dict[str, Any]]], config: Config) -> None:

@@ -171,3 +171,10 @@ def test_trees_on_one_line_have_cells_in_no_time() -> None:
         areas = voronoi_areas(xy, ground)
         assert time.perf_counter() - start < 3
         assert areas.sum() == pytest.approx(ground.area)
+
+
+def test_ripley_counts_trees_at_one_place_as_many() -> None:
+    """The same stand, once with twins at one place, once with the twins a hair apart."""
+    xy, ground = scattered(300, 100.0, 5)
+    twins, apart = (np.concatenate([xy, xy[:40] + gap]) for gap in (0.0, 1e-7))
+    assert ripley_metrics([(twins, ground)]) == pytest.approx(ripley_metrics([(apart, ground)]), rel=1e-6)
