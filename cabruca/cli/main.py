@@ -64,7 +64,9 @@ def _report(error: Exception) -> int:
     line = _line_of(error)
     if line is None:
         raise error
-    click.echo(f"cabruca: error: {' '.join(line.split())}", err=True)
+    from cabruca.tracking.secrets import hide  # an error may quote an address, with its password
+
+    click.echo(f"cabruca: error: {hide(' '.join(line.split()))}", err=True)
     return 130 if isinstance(error, click.Abort) else 1 if isinstance(error, TrainingDiverged) else 2
 
 

@@ -10,7 +10,7 @@ from cabruca.config.keys import is_open, leaves, section_at, section_of
 from cabruca.config.schema import Config, Section
 from cabruca.errors import ConfigError
 
-LR, GROUPS = "optimizer.lr", "optimizer.param_groups"
+LR = "optimizer.lr"
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

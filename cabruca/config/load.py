@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cabruca.config.keys import leaves
-from cabruca.config.layers import GROUPS, LR, apply_overrides, set_key, without_empty_sections
+from cabruca.config.layers import LR, apply_overrides, set_key, without_empty_sections
 from cabruca.config.messages import explain
 from cabruca.config.redact import redact
 from cabruca.config.rules import refuse_epochs_beside_stages, stage_notice
@@ -133,15 +133,15 @@ def merge(checkpoint: Mapping[str, Any], config: Config, flags: Mapping[str, Any
     Args:
         checkpoint: the configuration stored in the checkpoint, as plain containers.
         config: file and flags, as `load_config` gave them.
-        flags: the dotted keys among them that were flags: `optimizer.lr` there also scales the parameter
-            groups that come from the checkpoint.
+        flags: the dotted keys among them that were flags: `optimizer.lr` there also scales what comes from the
+            checkpoint of the groups' and stages' rates and onecycle's peak; what the file gives is scaled already.
 
     Raises:
         ConfigError: the mixture breaks a rule.
     """
     explicit = explicit_keys(config)
     base: Mapping[str, Any] = checkpoint
-    if flags and LR in flags and GROUPS not in explicit:
+    if flags and LR in flags:
         base = apply_overrides(base, {LR: flags[LR]})
     for key, value in explicit.items():
         base = set_key(base, key, value)

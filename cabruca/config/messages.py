@@ -100,6 +100,8 @@ def _rule(item: Mapping[str, Any]) -> tuple[str, str]:
         return known[0] if alone else f"one of {', '.join(known)}", hint
     if kind == "string_pattern_mismatch":
         return "a folder name", "use letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit"
+    if kind == "string_too_short":
+        return "a name", "write one, or remove the entry"
     if kind == "too_short":
         wanted, given = context["min_length"], context["actual_length"]
         return f"a list of {wanted} or more values", f"give at least {wanted}, not {given}"

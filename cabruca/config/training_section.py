@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from cabruca.config.base import BelowOne, Section, TileSize
 
@@ -19,7 +19,9 @@ class Stage(Section):
 
 class Unfreeze(Section):
     epoch: NonNegativeInt  # epochs completed before the part begins to learn
-    part: str  # backbone, heads, custom, or a glob over parameter names such as "backbone.body.layer4*"
+    part: Annotated[
+        str, Field(min_length=1)
+    ]  # backbone, heads, custom, or a glob over parameter names such as "backbone.body.layer4*"
 
 
 class TrainingConfig(Section):

@@ -134,6 +134,18 @@ def test_errors_of_a_run(
     assert "Traceback" not in result.output
 
 
+def test_no_secret_in_the_line(run: Run, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RunError("http://me:hunter2pw@host/x cannot be reached with 0123456789abcdef; start it")
+
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    monkeypatch.setattr("cabruca.run.run_training", fail)
+    result = run("train", "--config", config)
+    assert "hunter2pw" not in result.stderr
+    assert "0123456789abcdef" not in result.stderr
+    assert "@host/x cannot be reached" in result.stderr
+
+
 def test_a_fault_of_ours_keeps_its_traceback(run: Run, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise ZeroDivisionError("ours")

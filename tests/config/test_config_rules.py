@@ -24,6 +24,7 @@ RULES = [
         {"model": {"heads": ["instance", "semantic", "instance"]}},
         "model.heads names one twice: instance, semantic, instance; name each once",
     ),
+    ({"training": {"unfreeze": [{"epoch": 1, "part": ""}]}}, 'training.unfreeze[0].part: "" is not a name; write'),
     (
         {"data": {"overlap": 96}, "validation": {"max_side_px": 96}},
         "data.overlap 96 is not smaller than validation.max_side_px 96; use 12",

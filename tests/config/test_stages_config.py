@@ -63,3 +63,15 @@ def test_the_rate_flag_scales_the_stages_own_rates(file: Path) -> None:
     config = load_config(file, {"optimizer.lr": 2e-4})
     rates = [(s.config.optimizer.lr, s.config.optimizer.param_groups[0].lr) for s in stages_of(config)]
     assert rates == [(2e-4, 2e-5), (2e-5, 2e-6)]
+
+
+def test_the_rate_flag_scales_what_only_the_checkpoint_gives(file: Path, tmp_path: Path) -> None:
+    """The file has the groups, the checkpoint the stages and the peak: none may undo the flag."""
+    stored = load_config(file).to_dict()
+    groups = tmp_path / "groups.yaml"
+    groups.write_text("optimizer: {lr: 0.0001, param_groups: [{name: backbone, lr: 0.00001}]}\n", encoding="utf-8")
+    flags = {"optimizer.lr": 2e-5}
+    resumed = merge(stored, load_config(groups, flags), flags)
+    rates = [(s.config.optimizer.lr, s.config.optimizer.param_groups[0].lr) for s in stages_of(resumed)]
+    assert rates == [(2e-5, 2e-6), (2e-6, 2e-7)]
+    assert resumed.scheduler.max_lr == 2e-4
