@@ -29,8 +29,20 @@ log = logging.getLogger("cabruca")
 STEPS, WARM_UP = 20, 2
 """Steps that are measured with and without, and those before them that are not."""
 
+_MAKERS = ("torch._dynamo", "torch._inductor", "triton")
+"""Packages whose errors say that something could not be compiled, whatever their classes are called."""
+
 BACKEND: Any = "inductor"
 """What compiles."""
+
+
+class StepNotCompiled(Exception):
+    """An optimizer step could not be compiled, on this rank or on another; nothing of it was applied."""
+
+
+def cannot_compile(error: BaseException) -> bool:
+    """Whether `error` is the compiler's own: another shape, a thaw or another machine may ask for what it cannot do."""
+    return any(kind.__module__.startswith(_MAKERS) for kind in type(error).__mro__)
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,18 @@ def undo(modules: Sequence[nn.Module]) -> None:
     torch.compiler.reset()
 
 
+def give_up(modules: Sequence[nn.Module], why: str) -> None:
+    """Plain calls from here on, with the one warning."""
+    undo(modules)
+    log.warning("torch.compile does not work here (%s); training goes on without it", why)
+
+
+def reason(error: BaseException) -> str:
+    """Kind and first line of what the compiler met."""
+    cause = getattr(error, "inner_exception", error)  # of dynamo's own wrapping
+    return f"{type(cause).__name__}: {next(iter(str(cause).splitlines()), '')}"
+
+
 def plain() -> AbstractContextManager[Any]:
     """A context in which compiled modules run as if they were not."""
     stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
@@ -174,9 +198,5 @@ def _seconds(trial: Trial, batch: Any, *, compiled: bool) -> float | None:
         if not compiled and not is_shortage(error):
             raise  # a fault of the task; of memory, training itself will say what to do
         trial.model.zero_grad(set_to_none=True)
-        cause = getattr(error, "inner_exception", error)  # of dynamo's own wrapping
-        reason = next(iter(str(cause).splitlines()), "")
-        log.warning(
-            "torch.compile does not work here (%s: %s); training goes on without it", type(cause).__name__, reason
-        )
+        log.warning("torch.compile does not work here (%s); training goes on without it", reason(error))
         return None

@@ -16,7 +16,7 @@ from cabruca.train import compiling
 from cabruca.train.averaging import Average
 from cabruca.train.optim import build_optimizer, left_out, load_optimizer, parameter_groups
 from cabruca.train.precision import resolve
-from cabruca.train.protocols import NOTICE, Metrics, StageInfo, State, Task
+from cabruca.train.protocols import NOTICE, Metrics, StageInfo, State, Task, compilable
 from cabruca.train.schedule import Schedule, Span
 from cabruca.train.state import load_weights
 from cabruca.train.step import Stepper
@@ -88,7 +88,7 @@ class Learner:
             precision=self.precision,
             runtime=self.runtime,
             clip=own.training.gradient_clip,
-            redoable=own.training.on_oom == "shrink",
+            redoable=own.training.on_oom == "shrink" or own.training.compile,
         )
 
     def enter(self, epoch: int, step: int) -> bool:
@@ -113,6 +113,11 @@ class Learner:
         """Compile the model where that is faster, or as the state that was loaded says; `batches`: see `compiling`."""
         trial = compiling.Trial(self.task, self.model, self.precision, self.runtime)
         self.compiled = compiling.choose(trial, batches, saved=self.compiled)
+
+    def run_plain(self, why: str) -> None:
+        """No compiled parts from here on, because of `why`; a resumed run goes on like that."""
+        compiling.give_up(compilable(self.task, self.model), why)
+        self.compiled = False
 
     def describe_stages(self) -> list[StageInfo]:
         """For people."""

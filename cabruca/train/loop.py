@@ -21,6 +21,7 @@ from cabruca.config.stages import StageSpan, stages_of
 from cabruca.runtime import Runtime
 from cabruca.train.batching import BatchPlan, epoch_order
 from cabruca.train.books import Books
+from cabruca.train.compiling import StepNotCompiled
 from cabruca.train.device import empty_cache
 from cabruca.train.divergence import watch_divergence
 from cabruca.train.ending import ending
@@ -180,7 +181,8 @@ class _Run:
         )
 
     def _train_epoch(self) -> None:
-        """The epoch's optimizer steps that are still to be taken; cut finer, and taken again, where one is too large.
+        """The epoch's optimizer steps that are still to be taken; cut finer, and taken again, where one is too large;
+        taken again plain where one cannot be compiled.
 
         Raises:
             OutOfMemory: a step does not fit into memory, and `training.on_oom` or the arithmetic allow no finer cut.
@@ -192,6 +194,8 @@ class _Run:
                 done = True
             except StepTooLarge as shortage:
                 self.cut.answer(shortage, self.learner.stage)
+            except StepNotCompiled as failure:
+                self.learner.run_plain(str(failure))
 
     def _take_steps(self) -> None:
         place, plan = self.place, self._plan(self.place.epoch)

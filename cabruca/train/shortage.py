@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
+from cabruca.config.load import apply_overrides, config_from_dict
 from cabruca.config.schema import Config
 from cabruca.config.stages import StageSpan
-from cabruca.errors import OutOfMemory
+from cabruca.errors import ConfigError, OutOfMemory
 from cabruca.runtime import Runtime
 from cabruca.train.device import empty_cache
 from cabruca.train.protocols import NOTICE
@@ -18,8 +21,21 @@ from cabruca.train.state import Place
 
 log = logging.getLogger("cabruca")
 
-_SAID = ("out of memory", "can't allocate memory", "not enough memory: you tried to allocate", "bad alloc", "bad_alloc")
-"""How torch's allocators word it: CUDA and MPS, CPU, CPU on Windows, C++."""
+_SAID = (
+    *("out of memory", "can't allocate memory", "not enough memory: you tried to allocate", "bad alloc", "bad_alloc"),
+    *("cublas_status_alloc_failed", "cudnn_status_alloc_failed", "cannot allocate memory"),
+    "unable to find an engine to execute this computation",  # cuDNN, where no algorithm's workspace fits
+)
+"""How torch's allocators word it: CUDA and MPS, CPU, CPU on Windows, C++; then NVIDIA's libraries and the system."""
+
+
+LIGHT = "tf_efficientnet_lite0"
+"""The backbone of configs/training_config_light.yaml."""
+
+SMALLEST_TILE = 64
+"""px; see `config.base.TileSize`."""
+
+NOTHING_LEFT = "nothing is left to make smaller: free memory, or take a larger machine"
 
 
 class StepTooLarge(Exception):
@@ -34,9 +50,12 @@ class StepTooLarge(Exception):
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out: torch's own error, Python's, or an allocator's RuntimeError."""
+    """Whether `error` says that memory ran out: torch's own error, Python's, the system's, or an allocator's
+    RuntimeError."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _SAID)
 
 
@@ -116,26 +135,59 @@ class Cut:
                 f"give --batch-size {finer} --grad-accum {self.effective_batch // finer} (the effective batch stays "
                 f"{self.effective_batch}){by_itself}"
             )
-        smaller = "a smaller tile_size in training.stages" if self.config.training.stages else ""
-        remedies.append(f"take smaller tiles: {smaller or f'--set data.tile_size={max(32, tile // 2 // 32 * 32)}'}")
+        if tiles := self._smaller_tiles(tile):
+            remedies.append(f"take smaller tiles: {tiles}")
         if device == "cuda" and not self.config.training.mixed_precision:
             remedies.append("give --mixed-precision")
-        remedies.append("take the light network: --config configs/training_config_light.yaml")
+        if self.config.model.backbone != LIGHT:
+            remedies.append("take the light network: --config configs/training_config_light.yaml")
         if device != "cpu":
             remedies.append("compute on the CPU: --device cpu")
         return (
             f"out of memory on {device} in optimizer step {self.place.step + 1} ({shortage}): batch_size "
-            f"{self.batch_size} x {tile} px tiles does not fit; {'; or '.join(remedies)}"
+            f"{self.batch_size} x {tile} px tiles does not fit; {'; or '.join(remedies) or NOTHING_LEFT}"
         )
+
+    def _smaller_tiles(self, tile: int) -> str:
+        """The flags that half the tile's side, as far as the configuration allows it; empty where it does not."""
+        if self.config.training.stages:
+            return "a smaller tile_size in training.stages" if tile > SMALLEST_TILE else ""
+        half = max(SMALLEST_TILE, tile // 2 // 32 * 32)
+        if half == tile:
+            return ""
+        flags = {"data.tile_size": half}
+        if not _allowed(self.config, flags):
+            flags["data.overlap"] = half // 8
+        return _as_flags(flags) if _allowed(self.config, flags) else ""
 
 
 def validation_advice(config: Config, error: BaseException) -> OutOfMemory:
     """The error of a validation that did not fit into memory."""
     validation = config.validation
-    remedies = [f"--set validation.max_side_px={max(64, validation.max_side_px // 2 // 32 * 32)}"]
+    ways: list[dict[str, int]] = []
     if validation.batch_size > 1:
-        remedies.insert(0, f"--set validation.batch_size={validation.batch_size // 2}")
+        ways.append({"validation.batch_size": validation.batch_size // 2})
+    half = max(64, validation.max_side_px // 2 // 32 * 32)
+    if half < validation.max_side_px:
+        ways.append({"validation.max_side_px": half})
+        if not _allowed(config, ways[-1]):
+            ways[-1]["data.overlap"] = half // 8
+    remedies = [_as_flags(flags) for flags in ways if _allowed(config, flags)]
     return OutOfMemory(
         f"out of memory in the validation ({in_one_line(error)}): validation.batch_size {validation.batch_size} x "
-        f"validation.max_side_px {validation.max_side_px} does not fit; give {', or '.join(remedies)}"
+        f"validation.max_side_px {validation.max_side_px} does not fit; "
+        + (f"give {', or '.join(remedies)}" if remedies else NOTHING_LEFT)
     )
+
+
+def _allowed(config: Config, flags: Mapping[str, int]) -> bool:
+    """Whether a person who gives these flags beside their file is not refused."""
+    try:
+        config_from_dict(apply_overrides(config.to_dict(), flags))
+    except ConfigError:
+        return False
+    return True
+
+
+def _as_flags(flags: Mapping[str, int]) -> str:
+    return " ".join(f"--set {key}={value}" for key, value in flags.items())

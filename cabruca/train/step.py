@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cabruca.runtime import Runtime
+from cabruca.train.compiling import StepNotCompiled, cannot_compile, reason
 from cabruca.train.meters import Sums
 from cabruca.train.precision import Precision
 from cabruca.train.protocols import Task
@@ -39,7 +40,7 @@ class Stepper:
     Args:
         task, model, optimizer, precision, runtime: what learns, and where.
         clip: largest gradient norm; 0: no clipping.
-        redoable: a step that does not fit leaves the generators, too, as they were before it.
+        redoable: a step that does not fit, or compile, leaves the generators, too, as they were before it.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Stepper:
 
         Raises:
             StepTooLarge: on all ranks, where one has too little memory; weights and moments are as before the step.
+            StepNotCompiled: on all ranks, where the compiler of one gave up; the same holds.
         """
         began = time.perf_counter()
         step, names = self._fitting(batches, micro_batches, pictures)
@@ -89,21 +91,26 @@ class Stepper:
         return Outcome(step, False, names)
 
     def _fitting(self, batches: Iterator[Any], micro_batches: int, pictures: int) -> tuple[Sums, list[str]]:
-        """The step's gradients, if they fit into the memory of every rank."""
-        done, said = None, ""
+        """The step's gradients, if they fit into the memory of every rank and every rank could compile them."""
+        done, said, uncompiled = None, "", ""
         before = generators(self.runtime.device) if self.redoable else {}
         try:
             done = self._accumulate(batches, micro_batches, pictures)
         except Exception as error:
-            if not is_shortage(error):
+            if cannot_compile(error):  # asked first: what the compiler has no memory for may fit without it
+                uncompiled = reason(error)
+            elif is_shortage(error):
+                said = in_one_line(error)
+            else:
                 raise
-            said = in_one_line(error)
         # outside of the except: its error would keep the frames, and with them the tensors, of the failed pass
         if self.runtime.any(done is None):
             self.optimizer.zero_grad(set_to_none=True)
             if before:
                 restore_generators(before, self.runtime.device)
-            raise StepTooLarge(said or "on another worker")
+            if self.runtime.any(bool(said)):
+                raise StepTooLarge(said or "on another worker")
+            raise StepNotCompiled(uncompiled or "on another worker")
         assert done is not None
         return done
 

@@ -28,7 +28,8 @@ class Thaw:
         part: parameter name -> `backbone`, `heads` or `custom`.
 
     Raises:
-        ConfigError: an entry names nothing, or only what never learns; or nothing at all would learn at first.
+        ConfigError: an entry names nothing, only what never learns, or only what others let learn earlier; or nothing
+            at all would learn at first.
     """
 
     def __init__(self, model: nn.Module, entries: Sequence[Unfreeze], part: Callable[[str], str]) -> None:
@@ -36,13 +37,18 @@ class Thaw:
         self._parameters = dict(model.named_parameters())
         learnable = [name for name, p in self._parameters.items() if p.requires_grad]
         self._begin: dict[str, int] = {}
+        owned: list[list[str]] = []
         for entry in entries:
             named = [name for name in self._parameters if _names(entry.part, name, part)]
             own = [name for name in learnable if name in set(named)]
             if not own:
                 raise ConfigError(_names_nothing(entry.part, bool(named), list(self._parameters), part))
+            owned.append(own)
             for name in own:
                 self._begin[name] = min(entry.epoch, self._begin.get(name, entry.epoch))
+        for entry, own in zip(entries, owned, strict=True):
+            if all(self._begin[name] < entry.epoch for name in own):
+                raise ConfigError(_without_effect(entry, max(self._begin[name] for name in own)))
         if self._begin and all(self._begin.get(name, 0) > 0 for name in learnable):
             raise ConfigError(
                 "training.unfreeze freezes every part of the network at epoch 0, so nothing would learn; leave a part "
@@ -68,6 +74,13 @@ class Thaw:
 
 def _names(wanted: str, name: str, part: Callable[[str], str]) -> bool:
     return part(name) == wanted if wanted in PARTS else fnmatchcase(name, wanted)
+
+
+def _without_effect(entry: Unfreeze, latest: int) -> str:
+    return (
+        f"training.unfreeze part '{entry.part}' at epoch {entry.epoch} has no effect: other entries let all of it "
+        f"learn by epoch {latest}; remove it, or give the entry that names more a later epoch"
+    )
 
 
 def _names_nothing(wanted: str, only_fixed: bool, names: Sequence[str], part: Callable[[str], str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from compiled_line import SLOW_S, CompiledLine, compiled_run, eager, failing, is_compiled, slow
+from compiled_line import SLOW_S, CompiledLine, compiled_run, eager, failing, is_compiled, picky, slow
 from line_run import go
 from line_task import LineTask, line_config
 from memory_reporter import MemoryReporter
@@ -176,6 +177,48 @@ def test_a_resumed_run_takes_the_choice_over_unmeasured(chosen: bool, monkeypatc
     torch.testing.assert_close(second.state["model"], whole.state["model"], rtol=0, atol=0)
 
 
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+
+
+def test_a_compiled_run_goes_on_plain_where_compiling_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Resumed on a machine without a compiler: the choice that was taken over holds until the first step."""
+    _, first = compiled_run(CompiledLine(plain_s=SLOW_S, dropout=0.5), MemoryReporter(stop_at_step=6))
+    assert first.state["compiled"] is True
+    torch.compiler.reset()
+    monkeypatch.setattr(compiling, "BACKEND", failing)
+    task = CompiledLine(dropout=0.5)
+    _, second = compiled_run(task, MemoryReporter(resume_from=first.state))
+    assert warnings(caplog) == [
+        "torch.compile does not work here (RuntimeError: no C++ compiler); training goes on without it"
+    ]
+    assert not is_compiled(task)
+    assert second.state["compiled"] is False
+    _, whole = go(CompiledLine(dropout=0.5), training={"num_epochs": 2})
+    torch.testing.assert_close(second.state["model"], whole.state["model"], rtol=0, atol=0)
+
+
+def test_a_shape_that_cannot_be_compiled_is_taken_plain(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The trial is of whole micro-batches, the last of an epoch is of one point: the same weights, and one warning."""
+    monkeypatch.setattr(compiling, "BACKEND", picky)
+    task = CompiledLine(plain_s=SLOW_S, dropout=0.5)
+    _, reporter = compiled_run(task)
+    (line,) = warnings(caplog)
+    assert "no code for this shape" in line
+    assert not is_compiled(task)
+    _, plain = go(CompiledLine(dropout=0.5), training={"num_epochs": 2})
+    torch.testing.assert_close(reporter.state["model"], plain.state["model"], rtol=0, atol=0)
+
+
+def test_other_errors_of_a_compiled_step_are_not_the_compilers() -> None:
+    assert not compiling.cannot_compile(RuntimeError("shape mismatch"))
+    assert not compiling.cannot_compile(torch.OutOfMemoryError("CUDA out of memory"))
+
+
 def test_a_compiled_run_goes_on_plain_when_the_key_is_gone() -> None:
     _, first = compiled_run(CompiledLine(plain_s=SLOW_S), MemoryReporter(stop_at_step=6))
     task = CompiledLine()
@@ -212,6 +255,23 @@ def _one_slow_rank(runtime: Runtime) -> State:
 
 def test_all_ranks_choose_alike(tmp_path: Path) -> None:
     assert on_ranks(2, partial(_one_slow_rank), tmp_path) == [{"compiled": False, "stored": False}] * 2
+
+
+def _resumed(state: bytes, runtime: Runtime) -> State:
+    """On rank 1 the compiler is gone."""
+    compiling.BACKEND = eager if runtime.is_main else failing
+    task, reporter = CompiledLine(), MemoryReporter(resume_from=torch.load(io.BytesIO(state), weights_only=True))
+    train(line_config(training={"compile": True, "num_epochs": 2}), task, runtime=runtime, reporter=reporter)
+    return {"compiled": is_compiled(task), "stored": reporter.state["compiled"], "slope": reporter.state["model"]}
+
+
+def test_all_ranks_give_up_alike(tmp_path: Path) -> None:
+    _, first = compiled_run(CompiledLine(plain_s=SLOW_S), MemoryReporter(stop_at_step=6))
+    state = io.BytesIO()  # not tensors: they would be one memory for both processes
+    torch.save({**first.state, "rng": []}, state)
+    ours, others = on_ranks(2, partial(_resumed, state.getvalue()), tmp_path)
+    assert (ours["compiled"], ours["stored"]) == (others["compiled"], others["stored"]) == (False, False)
+    torch.testing.assert_close(ours["slope"], others["slope"], rtol=0, atol=0)
 
 
 # --- 11: compiling rebound the model, so that checkpoints had `_orig_mod.` prefixes and did not load without it

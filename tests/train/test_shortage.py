@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import resource
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from line_run import go
 from line_task import LineTask, Points, line_config
 from memory_reporter import MemoryReporter
 
+from cabruca.config.load import apply_overrides, config_from_dict
 from cabruca.config.stages import stages_of
 from cabruca.errors import CabrucaError, OutOfMemory
 from cabruca.runtime import Runtime
 from cabruca.train.loop import train
-from cabruca.train.shortage import Cut, StepTooLarge, is_shortage
+from cabruca.train.shortage import Cut, StepTooLarge, is_shortage, validation_advice
 from cabruca.train.state import Place
 
 STATM = Path("/proc/self/statm")
@@ -54,6 +56,11 @@ def shrinking(batch_size: int, accumulation: int = 1, **training: Any) -> dict[s
         RuntimeError("MPS backend out of memory (MPS allocated: 8 GB, max allowed: 9 GB)."),
         RuntimeError(CPU),
         RuntimeError("[enforce fail] data. DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("unable to mmap 1024 bytes from file <f>: Cannot allocate memory (12)"),
+        OSError(12, "Cannot allocate memory"),
         MemoryError(),
         np._core._exceptions._ArrayMemoryError((9,), np.dtype(float)),  # type: ignore[attr-defined]
     ],
@@ -63,7 +70,7 @@ def test_a_shortage_is_told(error: BaseException) -> None:
 
 
 def test_other_errors_are_no_shortage() -> None:
-    for error in (RuntimeError("shape mismatch"), ValueError("out of memory"), OSError(12, "Cannot allocate memory")):
+    for error in (RuntimeError("shape mismatch"), ValueError("out of memory"), OSError(28, "No space left")):
         assert not is_shortage(error)
     with pytest.raises(KeyError):
         go(Hungry(1, error=KeyError), **shrinking(4))
@@ -106,6 +113,44 @@ def test_advice_fits_device_and_settings(
     assert f"out of memory on {device} in optimizer step 8 (full)" in said
     assert all(text in said for text in wanted)
     assert not any(text in said for text in [*unwanted, "--batch-size"])
+
+
+def advice(**sections: Any) -> str:
+    config = line_config(**sections)
+    with pytest.raises(OutOfMemory) as raised:
+        Cut(config, Place(), Runtime.single()).answer(StepTooLarge("full"), stages_of(config)[0])
+    return str(raised.value)
+
+
+def flags_in(text: str) -> dict[str, Any]:
+    return {key: int(value) for key, value in re.findall(r"--set ([a-z_.]+)=(\d+)", text)}
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(512, 64), (96, 16), (128, 64), (512, 300)])
+def test_smaller_tiles_are_offered_as_the_schema_takes_them(tile: int, overlap: int) -> None:
+    data = {"batch_size": 1, "tile_size": tile, "overlap": overlap}
+    flags = flags_in(advice(data=data))
+    assert flags["data.tile_size"] < tile
+    config_from_dict(apply_overrides(line_config(data=data).to_dict(), flags))
+
+
+def test_what_cannot_be_smaller_is_not_offered() -> None:
+    light = {"backbone": "tf_efficientnet_lite0"}
+    smallest = {"batch_size": 1, "tile_size": 64, "overlap": 16}
+    assert flags_in(advice(data=smallest)) == {}
+    stages = [{"tile_size": 64, "epochs": 1}]
+    assert "training.stages" not in advice(data={"batch_size": 1}, training={"stages": stages})
+    assert "light network" in advice(data=smallest)
+    assert advice(data=smallest, model=light).endswith("free memory, or take a larger machine")
+
+
+@pytest.mark.parametrize(("side", "overlap"), [(1024, 64), (96, 16), (128, 100)])
+def test_advice_for_the_validation_is_as_the_schema_takes_it(side: int, overlap: int) -> None:
+    sections = {"data": {"overlap": overlap}, "validation": {"max_side_px": side, "batch_size": 1}}
+    config = line_config(**sections)
+    flags = flags_in(str(validation_advice(config, MemoryError())))
+    assert flags["validation.max_side_px"] < side
+    config_from_dict(apply_overrides(config.to_dict(), flags))
 
 
 @pytest.mark.parametrize(
@@ -220,9 +265,10 @@ class Real(LineTask):
 
 
 def _under_a_limit() -> None:
-    """A forked child with room for 160 MB more: the allocator itself says no."""
+    """A forked child with room for 240 MB more: the allocator itself says no."""
+    go(LineTask(), training={"num_epochs": 1})  # what is imported and started once is not of the step
     now = int(STATM.read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (now + 160 * 2**20, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (now + 240 * 2**20, resource.RLIM_INFINITY))
     reporter = MemoryReporter()
     config = line_config(**shrinking(8, num_epochs=1))
     train(config, Real(samples=8), runtime=Runtime.single(), reporter=reporter)

@@ -173,6 +173,16 @@ def test_what_cannot_be_meant_is_refused(entries: list[str], said: str) -> None:
         Thaw(Small(), [Unfreeze(epoch=1, part=entry) for entry in entries], part)
 
 
+def test_an_entry_that_others_make_empty_is_refused() -> None:
+    """All of it learns earlier: that it "begins to learn" after epoch 8, or is frozen until then, would be untrue."""
+    entries = [Unfreeze(epoch=2, part="backbone"), Unfreeze(epoch=8, part="backbone.0.weight")]
+    with pytest.raises(ConfigError, match=r"part 'backbone\.0\.weight' at epoch 8 has no effect.*by epoch 2; remove"):
+        Thaw(Small(), entries, part)
+    covered = [Unfreeze(epoch=n, part=f"backbone.0.{name}") for n, name in ((1, "weight"), (3, "bias"))]
+    with pytest.raises(ConfigError, match=r"part 'backbone' at epoch 4 has no effect.*by epoch 3"):
+        Thaw(Small(), [*covered, Unfreeze(epoch=4, part="backbone")], part)
+
+
 def test_it_is_refused_before_a_run_claims_its_folder() -> None:
     config = line_config(training={"unfreeze": [{"epoch": 1, "part": "nek*"}]})
     with pytest.raises(ConfigError, match="'nek\\*' names no parameter"):
