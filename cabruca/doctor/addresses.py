@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -9,52 +10,71 @@ from urllib.parse import urlsplit
 
 from cabruca.config.redact import redact
 from cabruca.config.schema import Config
-from cabruca.doctor.lines import Level, Line
+from cabruca.doctor.asking import Job, ask
+from cabruca.doctor.lines import Level, Line, Said
 
 TIMEOUT_S = 3.0
+RESOLVING_S = 15.0
+"""A name server that is away is asked several times, and nothing but the end of the process stops that."""
+
 WANDB = "https://api.wandb.ai"
+DATABRICKS = ("databricks", "databricks-uc")
 
 
 def address_lines(config: Config) -> list[Line]:
     """A line for MLflow's records and one for the W&B server; a warning only where the configuration uses it."""
-    return [_mlflow(config), _wandb(config)]
+    found = [_mlflow(config), _wandb(config)]
+    answers = iter(ask([one for one in found if isinstance(one, Job)]))
+    return [next(answers) if isinstance(one, Job) else one for one in found]
 
 
-def _mlflow(config: Config) -> Line:
+def _mlflow(config: Config) -> Line | Job:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or config.tracking.mlflow_uri
+    topic = "mlflow records"
     if not uri:
-        return Line("mlflow records", "ok", f"go to {Path(config.output_dir) / 'mlflow.db'} (SQLite)")
+        return Line(topic, "ok", f"go to {Path(config.output_dir) / 'mlflow.db'} (SQLite)")
     shown = redact(uri)
-    if uri.startswith("file:") or "://" not in uri:
+    if uri.startswith("file:") or ("://" not in uri and uri not in DATABRICKS):
         remedy = "set tracking.mlflow_uri to sqlite:///... or to a server's address"
-        return Line("mlflow records", "warning", f"'{shown}' is a folder, which MLflow 3 does not write", remedy)
-    if urlsplit(uri).scheme not in ("http", "https"):
-        return Line("mlflow records", "ok", f"go to {shown}")
+        return Line(topic, "warning", f"'{shown}' is a folder, which MLflow 3 does not write", remedy)
+    if not uri.lower().startswith(("http://", "https://")):
+        return Line(topic, "ok", f"go to {shown}")
     remedy = "start the server, mend the address (MLFLOW_TRACKING_URI, tracking.mlflow_uri), or leave it out"
-    return _reached("mlflow records", uri, _level(config.tracking.mlflow), remedy)
+    return _server(topic, uri, config.tracking.mlflow, remedy)
 
 
-def _wandb(config: Config) -> Line:
+def _wandb(config: Config) -> Line | Job:
     mode = os.environ.get("WANDB_MODE", "").lower()
     if mode in ("offline", "disabled"):
         return Line("wandb server", "ok", f"not asked (WANDB_MODE={mode}); runs are kept on the disk")
     uri = os.environ.get("WANDB_BASE_URL", WANDB)
-    return _reached("wandb server", uri, _level(config.tracking.wandb), "export WANDB_MODE=offline, and sync later")
+    return _server("wandb server", uri, config.tracking.wandb, "export WANDB_MODE=offline, and sync later")
 
 
-def _level(wanted: bool) -> Level:
-    """A server that no run is going to use may be away."""
-    return "warning" if wanted else "ok"
+def _server(topic: str, uri: str, used: bool, remedy: str) -> Line | Job:
+    """The question to put, in which there is no password; a line where `uri` is none.
 
-
-def _reached(topic: str, uri: str, if_not: Level, remedy: str) -> Line:
+    A server that no run is going to use may be away.
+    """
+    level: Level = "warning" if used else "ok"
+    remedy = remedy if used else ""
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        return Line(topic, level, f"'{redact(uri)}' is no address ({error})", remedy)
+    asked = json.dumps({"host": host, "port": port, "used": used, "remedy": remedy})
+    return Job(topic, f"{__name__}:reach", asked, RESOLVING_S, level, remedy)
+
+
+def reach(argument: str) -> Said:
+    """Probe: does somebody take a connection at `{host, port}`? `used`: an absent one is a warning."""
+    asked = json.loads(argument)
+    host, port, used = str(asked["host"]), int(asked["port"]), bool(asked["used"])
+    try:
         with socket.create_connection((host, port), timeout=TIMEOUT_S):
-            return Line(topic, "ok", f"{host}:{port} answers")
+            return Said(f"{host}:{port} answers")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        where = redact(uri) if isinstance(error, ValueError) else f"{host}:{port}"
-        unused = "" if if_not == "warning" else ", and the configuration does not use it"
-        return Line(topic, if_not, f"{where} does not answer ({why}){unused}", remedy if if_not == "warning" else "")
+        unused = "" if used else ", and the configuration does not use it"
+        return Said(f"{host}:{port} does not answer ({why}){unused}", "warning" if used else "ok", asked["remedy"])

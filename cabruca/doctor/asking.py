@@ -94,7 +94,8 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
                 os.killpg(child.pid, signal.SIGKILL)
             else:
                 child.kill()
-    child.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a dead network disk cannot be killed
+        child.wait(LINGER_S)
 
 
 def _read(answers: Path) -> dict[int, dict[str, Any]]:
@@ -119,7 +120,7 @@ def _broken(job: Job, what: str) -> Line:
 
 
 def _death(child: subprocess.Popen[bytes], errors: Path) -> str:
-    code = child.returncode
+    code = child.returncode or 0
     how = f"crashed with {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return f"{how} ({said[-1][:200]})" if said and code > 0 else how

@@ -9,11 +9,12 @@ from cabruca.config.schema import Config
 from cabruca.doctor.addresses import address_lines
 from cabruca.doctor.asking import Job, ask
 from cabruca.doctor.lines import Level, Report
-from cabruca.doctor.machine import machine_lines
+from cabruca.doctor.machine import ANOTHER, machine_lines
 from cabruca.doctor.versions import version_lines
 
 _OPERATORS = "cabruca.doctor.operators"
 _LIBRARIES = "cabruca.doctor.libraries"
+_DISK = "cabruca.doctor.machine:disk"
 _REINSTALL = "install torch and torchvision anew, both from the same place, or use --device cpu"
 _PLAIN = "runs go on without it"
 
@@ -38,7 +39,7 @@ def diagnose(config: Config) -> Report:
         compute, libraries = pool.map(ask, groups)
     # alone: beside another process the clock would tell of that one
     timed = ask(_timed_jobs(device))
-    machine = machine_lines(config.output_dir)
+    machine = (*machine_lines(), *ask([Job("disk", _DISK, config.output_dir, 20.0, "error", ANOTHER)]))
     return Report((*version_lines(), *compute, *timed, *machine, *libraries, *address_lines(config)))
 
 

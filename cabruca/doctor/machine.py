@@ -1,5 +1,6 @@
 """Memory, shared memory, disk, open files: what a training runs out of first.
 
+The disk is a probe for a child process: a network file system that is away holds whoever asks it, for ever.
 No torch is imported here or in any module that doctor runs outside its children: it may be what is broken.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from cabruca.doctor.lines import Line
+from cabruca.doctor.lines import Line, Said
 
 GIB = 2**30
 SHARED = Path("/dev/shm")
@@ -23,14 +24,16 @@ ENOUGH_SHARED_GIB = 1.0
 ENOUGH_DISK_GIB = 5.0
 """The standard network keeps best, latest and a checkpoint every ten epochs, 0.5 GB each with the optimizer."""
 
+ANOTHER = "choose another --output-dir"
+
 ENOUGH_MEMORY_GIB = 4.0
 ENOUGH_FILES = 1024
 """Each batch that loader processes hand over holds a few files open."""
 
 
-def machine_lines(output_dir: str) -> list[Line]:
-    """A line for each of memory, shared memory, disk and open files."""
-    return [_memory(), *_shared(), _disk(Path(output_dir)), *_open_files()]
+def machine_lines() -> list[Line]:
+    """A line for each of memory, shared memory and open files."""
+    return [_memory(), *_shared(), *_open_files()]
 
 
 def _memory() -> Line:
@@ -54,20 +57,22 @@ def _shared() -> Iterator[Line]:
         yield Line("shared memory", "ok", text)
 
 
-def _disk(folder: Path) -> Line:
+def disk(argument: str) -> Said:
+    """Probe: can the folder `argument`, or the one that it will be made in, be written, and is there room?"""
+    folder = Path(argument)
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.is_dir())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         why = error.strerror or str(error)
-        return Line("disk", "error", f"{folder} cannot be written ({why})", "choose another --output-dir")
+        return Said(f"{folder} cannot be written ({why})", "error", ANOTHER)
     free = shutil.disk_usage(there).free
     text = f"{free / GIB:.1f} GiB are free where {folder} is"
     if free < ENOUGH_DISK_GIB * GIB:
         remedy = "free some, choose another --output-dir, or thin out runs with cabruca checkpoints prune"
-        return Line("disk", "warning", text, remedy)
-    return Line("disk", "ok", text)
+        return Said(text, "warning", remedy)
+    return Said(text)
 
 
 def _open_files() -> Iterator[Line]:

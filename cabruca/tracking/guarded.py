@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from cabruca.train.protocols import BaseCallback, Callback, Record, RunInfo, TrainResult
@@ -12,6 +13,11 @@ from cabruca.train.protocols import BaseCallback, Callback, Record, RunInfo, Tra
 _log = logging.getLogger("cabruca.tracking")
 
 Call = Callable[[Callback], None]
+
+
+def interrupted(result: TrainResult | None, error: BaseException | None) -> bool:
+    """Whether somebody outside stopped the run, and waits for its end."""
+    return isinstance(error, KeyboardInterrupt) or (result is not None and result.state == "interrupted")
 
 
 class Guarded(BaseCallback):
@@ -25,12 +31,21 @@ class Guarded(BaseCallback):
         make: builds the callback in the calling thread (imports happen here, not beside a fork of loaders);
             it does no input or output that can hang.
         capacity: hooks that may wait.
-        patience_s: how long `on_end` waits for the waiting hooks.
+        patience_s: how long `on_end` waits in all, for the waiting hooks and for its own.
+        hurry_s: the same of a run that was interrupted: whoever did that may not wait long (SLURM kills after 30 s).
     """
 
-    def __init__(self, name: str, make: Callable[[], Callback], *, capacity: int = 256, patience_s: float = 60.0):
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Callback],
+        *,
+        capacity: int = 256,
+        patience_s: float = 60.0,
+        hurry_s: float = 8.0,
+    ) -> None:
         self.name = name
-        self._patience_s = patience_s
+        self._patience_s, self._hurry_s = patience_s, min(hurry_s, patience_s)
         self._queue: queue.Queue[Call | None] = queue.Queue(capacity)
         self._lock = threading.Lock()
         self._warned = False
@@ -58,18 +73,21 @@ class Guarded(BaseCallback):
     def on_end(self, result: TrainResult | None, error: BaseException | None) -> None:
         if self._dead.is_set():
             return
-        self._put(lambda callback: callback.on_end(result, error), wait_s=self._patience_s)
-        self._put(None, wait_s=self._patience_s)
-        self._thread.join(self._patience_s)
+        patience = self._hurry_s if interrupted(result, error) else self._patience_s
+        deadline = time.monotonic() + patience
+        self._put(lambda callback: callback.on_end(result, error), until=deadline)
+        self._put(None, until=deadline)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
             self._dead.set()
-            self._warn(f"did not end within {self._patience_s:g} s; its last records may be missing")
+            self._warn(f"did not end within {patience:g} s; its last records may be missing")
 
-    def _put(self, call: Call | None, *, wait_s: float = 0.0) -> None:
+    def _put(self, call: Call | None, *, until: float | None = None) -> None:
         if self._dead.is_set():
             return
+        wait_s = 0.0 if until is None else until - time.monotonic()
         try:
-            self._queue.put(call, block=wait_s > 0, timeout=wait_s or None)
+            self._queue.put(call, block=wait_s > 0, timeout=max(wait_s, 0.0))
         except queue.Full:
             self._warn("is slower than training; records that do not fit its queue are dropped")
 

@@ -13,6 +13,7 @@ from typing import Any
 from cabruca.commands import command
 from cabruca.config.schema import Config
 from cabruca.tracking.files import to_json
+from cabruca.tracking.guarded import interrupted
 from cabruca.tracking.mlflow_model import log_model
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.scalars import best_scalar, finite, flatten, step_scalars
@@ -40,6 +41,11 @@ UPLOAD_TIMEOUT_S = 30
 _log = logging.getLogger("cabruca.tracking")
 
 
+def is_folder(uri: str) -> bool:
+    """Whether MLflow would take an address for a folder; `databricks` is one without `://` that is none."""
+    return uri.startswith("file:") or ("://" not in uri and uri not in ("databricks", "databricks-uc"))
+
+
 def tracking_uri(run_dir: RunDir, config: Config) -> str:
     """Where MLflow keeps its records: MLFLOW_TRACKING_URI, else `tracking.mlflow_uri`, else SQLite in output_dir.
 
@@ -49,7 +55,7 @@ def tracking_uri(run_dir: RunDir, config: Config) -> str:
     asked = os.environ.get("MLFLOW_TRACKING_URI") or config.tracking.mlflow_uri
     if not asked:
         return local
-    if asked.startswith("file:") or "://" not in asked:
+    if is_folder(asked):
         _log.warning(
             "mlflow_uri '%s' is a folder, which MLflow 3 does not write any more; using %s (set tracking.mlflow_uri to "
             "sqlite:///... or to a server's address; `mlflow migrate-filestore` takes old runs along)",
@@ -66,7 +72,8 @@ class MLflowTracker(BaseCallback):
 
     A resumed run goes on in the MLflow run of its folder, found by the tag `cabruca.run_dir`. Files are sent when the
     run ends: configuration, history, log, notes, plots, validation pictures, `checkpoint_best`, and that checkpoint
-    once more as a model that `mlflow.pyfunc.load_model` loads.
+    once more as a model that `mlflow.pyfunc.load_model` loads. A run that is interrupted sends none of them: there is
+    no time for it, and the run that goes on will.
     """
 
     def __init__(self, run_dir: RunDir, config: Config) -> None:
@@ -111,9 +118,10 @@ class MLflowTracker(BaseCallback):
         try:
             if result is not None:
                 self._send_metrics(best_scalar(result, self._monitor), result.step)
-            with _patient():
-                self._send_files()
-                log_model(self._client, self._experiment_id, self._run_id, self._run_dir)
+            if not interrupted(result, error):
+                with _patient():
+                    self._send_files()
+                    log_model(self._client, self._experiment_id, self._run_id, self._run_dir)
         finally:
             self._client.set_terminated(self._run_id, states[result.state] if result else "FAILED")
         if self._uri.startswith("sqlite:"):

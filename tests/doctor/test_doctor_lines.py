@@ -13,9 +13,11 @@ import torch
 
 from cabruca.config.load import config_from_dict
 from cabruca.data import drivers
-from cabruca.doctor import libraries, machine, operators, versions
+from cabruca.doctor import diagnosis, libraries, machine, operators, versions
 from cabruca.doctor.addresses import address_lines
 from cabruca.doctor.lines import Line
+from cabruca.tracking.mlflow import tracking_uri
+from cabruca.tracking.run_dir import RunDir
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -70,10 +72,11 @@ def test_little_disk_shared_memory_and_files_are_warnings(monkeypatch: pytest.Mo
     monkeypatch.setattr(machine, "SHARED", tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 64 * 2**20))
     monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 1000))
-    found = {line.topic: line for line in machine.machine_lines(str(tmp_path / "new" / "outputs"))}
+    found = {line.topic: line for line in machine.machine_lines()}
     assert {name: line.level for name, line in found.items() if name != "memory"} == {
-        **{"shared memory": "warning", "disk": "warning", "open files": "warning"}
+        **{"shared memory": "warning", "open files": "warning"}
     }
+    assert machine.disk(str(tmp_path / "new" / "outputs")).level == "warning"
     assert "--shm-size" in found["shared memory"].remedy
     assert found["open files"].remedy.startswith("ulimit -n 1000,")
     assert not (tmp_path / "new").exists(), "doctor leaves nothing behind"
@@ -84,9 +87,9 @@ def test_a_folder_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("cabruca.doctor.machine.tempfile.TemporaryFile", refuse)
-    (line,) = [line for line in machine.machine_lines(str(tmp_path)) if line.topic == "disk"]
-    assert (line.level, line.remedy) == ("error", "choose another --output-dir")
-    assert "Permission denied" in line.text
+    said = machine.disk(str(tmp_path))
+    assert (said.level, said.remedy) == ("error", "choose another --output-dir")
+    assert "Permission denied" in said.text
 
 
 def address(**tracking: Any) -> list[Line]:
@@ -111,6 +114,43 @@ def test_addresses_of_trackers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the configuration does not use it" in unused[0].text
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:./mlruns")
     assert address(mlflow=True)[0].remedy == "set tracking.mlflow_uri to sqlite:///... or to a server's address"
+
+
+@pytest.mark.parametrize("uri", ["databricks", "databricks-uc", "databricks://profile"])
+def test_databricks_is_an_address(uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert str(address(mlflow=True)[0]) == f"OK      mlflow records: go to {uri}"
+    assert tracking_uri(RunDir(tmp_path / "a"), config_from_dict({})) == uri
+
+
+@pytest.mark.parametrize("uri", ["http://me:hunter2@[::1", "http://localhost:99999"])
+def test_what_is_no_address_is_a_line(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    line = address(mlflow=True)[0]
+    assert line.level == "warning"
+    assert "is no address" in line.text
+    assert "hunter2" not in str(line)
+
+
+def test_what_can_hang_is_asked_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server or a network disk that is away: neither is asked in doctor's own process."""
+
+    def here(*_: Any, **__: Any) -> None:
+        raise AssertionError("asked in doctor's own process")
+
+    monkeypatch.setattr(socket, "getaddrinfo", here)
+    monkeypatch.setattr("cabruca.doctor.machine.tempfile.TemporaryFile", here)
+    monkeypatch.setattr(diagnosis, "_compute_jobs", lambda device: ())
+    monkeypatch.setattr(diagnosis, "_timed_jobs", lambda device: ())
+    monkeypatch.setattr(diagnosis, "_library_jobs", lambda config: ())
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    tracking = {"mlflow": True, "mlflow_uri": "http://127.0.0.1:9"}
+    found = {line.topic: line for line in diagnosis.diagnose(config_from_dict({"tracking": tracking})).lines}
+    assert found["mlflow records"].text.startswith("127.0.0.1:9 does not answer (Connection refused")
+    assert found["disk"].level in ("ok", "warning")
+    assert found["wandb server"].level == "ok"
 
 
 PROBES = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -102,3 +103,30 @@ def test_one_that_hangs_at_the_end_is_left_behind(caplog: pytest.LogCaptureFixtu
     assert time.monotonic() - began < 2
     assert len(_warnings(caplog)) == 1
     release.set()
+
+
+class Slow(BaseCallback):
+    """Its hooks take a second each."""
+
+    def on_step(self, record: Record) -> None:
+        time.sleep(1.0)
+
+
+def _end_of_a_full_queue(guarded: Guarded, result: TrainResult) -> float:
+    for step in range(4):
+        guarded.on_step(Record(0, step, {}))
+        time.sleep(0.02)
+    began = time.monotonic()
+    guarded.on_end(result, None)
+    return time.monotonic() - began
+
+
+def test_one_patience_for_all_that_waits_at_the_end() -> None:
+    """A full queue, then the mark of its end, then the thread: not three times as long."""
+    assert _end_of_a_full_queue(Guarded("slow", Slow, capacity=1, patience_s=0.4), RESULT) < 0.7
+
+
+def test_an_interrupted_run_has_less_patience(caplog: pytest.LogCaptureFixture) -> None:
+    guarded = Guarded("slow", Slow, capacity=1, patience_s=60.0, hurry_s=0.3)
+    assert _end_of_a_full_queue(guarded, replace(RESULT, state="interrupted")) < 0.6
+    assert len(_warnings(caplog)) == 1
