@@ -53,13 +53,14 @@ class Profiler(BaseCallback):
         self._batches = self._batches_before_step = 0
         self._began: tuple[int, int] | None = None  # first batch and first step of the profile
         self._step = 0
-        self._running = self._done = False
+        self._running = self._done = self._started = False
 
     def around(self, task: Task) -> Task:
         """The task, whose batches are counted and whose validations are left out."""
         return _Profiled(task, self)
 
     def on_start(self, info: RunInfo) -> None:
+        self._started = True
         self._accumulation = max(1, info.effective_batch // info.batch_size)
         self._step = info.resumed_step
         if info.device.startswith("cuda"):
@@ -85,7 +86,9 @@ class Profiler(BaseCallback):
         self._safely(self._finish)
 
     def batch(self) -> None:
-        """A batch is about to be asked for."""
+        """A batch is about to be asked for. Those before the start are of no step: torch.compile is tried on them."""
+        if not self._started:
+            return
         at_step = self._batches == self._batches_before_step
         if at_step and self._began is None and self._batches + self._accumulation > self._first:
             self._safely(self._begin)

@@ -145,6 +145,8 @@ class LocalReporter:
 
     def _stop_if_asked(self) -> None:
         if self._signals.number is not None:
+            # before the trackers' end: whoever sent the signal may not wait for them
+            self._status.set("interrupted", message=f"{self._signals.name}; {self.run_dir.latest} is written")
             raise StopTraining(f"interrupted by {self._signals.name}; {self.run_dir.latest} is written", "interrupted")
 
     def _leave_at_once(self) -> None:

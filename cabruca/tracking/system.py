@@ -21,8 +21,10 @@ The speed of training, `time/images_per_s`, stands beside them in each record. M
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
 
@@ -42,7 +44,7 @@ PATIENCE_S = 1.0
 
 
 class Probe(Protocol):
-    """Measures something; called from several threads, one at a time."""
+    """Measures something; called from one thread, which may hang in it."""
 
     def read(self) -> Metrics:
         """What can be told now; a rate is that since the last call."""
@@ -82,15 +84,14 @@ class SystemMetrics(BaseCallback):
         self._probes = list(probes)
         self._interval_s = interval_s
         self._lock = threading.Lock()  # of the windows
-        self._reading = threading.Lock()  # of the probes, which may be slow
         self._step, self._epoch = Window(), Window()
-        self._stop = threading.Event()
+        self._asked: queue.SimpleQueue[Future[Metrics] | None] = queue.SimpleQueue()  # None: the end
         self._thread: threading.Thread | None = None
 
     def on_start(self, info: RunInfo) -> None:
-        self._read()  # rates count from here on
         self._thread = threading.Thread(target=self._work, name="cabruca-system", daemon=True)
         self._thread.start()
+        self._now()  # rates count from here on
 
     def on_step(self, record: Record) -> None:
         if record.metrics:
@@ -100,29 +101,37 @@ class SystemMetrics(BaseCallback):
     def on_epoch(self, record: Record) -> None:
         with self._lock:
             found = self._epoch.take()
-        record.metrics.update(found or self._read())
+        record.metrics.update(found or self._now())
 
     def on_end(self, result: TrainResult | None, error: BaseException | None) -> None:
-        self._stop.set()
+        self._asked.put(None)
         if self._thread is not None:
             self._thread.join(PATIENCE_S)
 
     def _work(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            sample = self._read()
-            with self._lock:
-                self._step.add(sample)
-                self._epoch.add(sample)
+        while True:
+            try:
+                reply = self._asked.get(timeout=self._interval_s)
+            except queue.Empty:
+                sample = self._read()
+                with self._lock:
+                    self._step.add(sample)
+                    self._epoch.add(sample)
+                continue
+            if reply is None:
+                return
+            reply.set_result(self._read())
+
+    def _now(self) -> Metrics:
+        """A sample of now, taken in the other thread; empty where a probe hangs: training does not wait for it."""
+        reply: Future[Metrics] = Future()
+        self._asked.put(reply)
+        try:
+            return reply.result(PATIENCE_S)
+        except TimeoutError:
+            return {}
 
     def _read(self) -> Metrics:
-        if not self._reading.acquire(timeout=PATIENCE_S):
-            return {}  # a probe hangs in the other thread: training does not wait for it
-        try:
-            return self._asked()
-        finally:
-            self._reading.release()
-
-    def _asked(self) -> Metrics:
         out: Metrics = {}
         for probe in list(self._probes):
             try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from compiled_line import SLOW_S, CompiledLine, eager
 from line_run import go
 from line_task import LineTask
 from memory_reporter import MemoryReporter
@@ -21,6 +22,7 @@ from cabruca import run as run_module
 from cabruca.run import run_training
 from cabruca.tracking import profiling
 from cabruca.tracking.profiling import Profiler
+from cabruca.train import compiling
 
 TRAINING = {"num_epochs": 2, "gradient_accumulation_steps": 2}
 """Of 13 samples: batches 0 to 3 in steps 1 and 2, a validation, batches 4 to 7 in steps 3 and 4, a validation."""
@@ -140,3 +142,12 @@ def test_fault_10_profiling_put_back_is_seen(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(run_module, "profiled", lambda task, *_: (task, []))
     with pytest.raises(FileNotFoundError):
         profile_promise(tmp_path)
+
+
+def test_batches_that_torch_compile_is_tried_on_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "BACKEND", eager)
+    profiler = Profiler(tmp_path, 3, 5)
+    task = profiler.around(CompiledLine(plain_s=SLOW_S))
+    go(task, None, [profiler], training={**TRAINING, "compile": True})  # type: ignore[arg-type]
+    torch.compiler.reset()
+    assert heading(tmp_path).startswith("batches 2 to 5 (optimizer steps 2 to 3)")

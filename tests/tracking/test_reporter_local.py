@@ -109,6 +109,7 @@ def test_the_first_signal_stops_after_the_step_and_saves(reporter: LocalReporter
     assert stop.value.state == "interrupted"
     assert reporter.signal_number == number
     assert checkpoint.read(reporter.run_dir.latest)["step"] == 2
+    assert _status(reporter)["state"] == "interrupted"  # whoever sent it may kill before the trackers have ended
     reporter.finish(TrainResult("interrupted", 0, 2, None, None, {}, stop.value.reason), None)
     assert signal.getsignal(number) is before
     assert _status(reporter)["state"] == "interrupted"

@@ -54,7 +54,10 @@ def test_a_window_gives_means_and_the_peak_of_memory() -> None:
 
 
 def test_step_records_get_what_was_sampled_since_and_epoch_records_all_of_it() -> None:
-    seen = SystemMetrics([Numbered()], interval_s=3600)
+    probe = Numbered()
+    seen = SystemMetrics([probe], interval_s=3600)
+    seen.on_start(INFO)
+    probe.count = 0  # the first reading is of no record
     _sampled(seen, 2)
     first, empty, second = (Record(0, n, dict(m)) for n, m in ((1, {"a": 0.0}), (2, {}), (3, {"a": 0.0})))
     seen.on_step(first)
@@ -70,6 +73,7 @@ def test_step_records_get_what_was_sampled_since_and_epoch_records_all_of_it() -
     short = Record(2, 6, {})
     seen.on_epoch(short)  # nothing was sampled in this epoch: it is measured at its end
     assert short.metrics == {"system/cpu_percent": 5.0, "system/process_rss_mb": 5.0}
+    seen.on_end(RESULT, None)
 
 
 def test_the_thread_samples_at_its_interval_and_ends() -> None:
@@ -115,6 +119,26 @@ def test_a_probe_that_hangs_holds_training_for_a_moment_only(monkeypatch: pytest
     seen.on_epoch(Record(1, 1, {}))
     seen.on_end(RESULT, None)
     assert time.monotonic() - began < 2
+    release.set()
+
+
+def test_a_probe_that_hangs_at_once_does_not_hold_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cabruca.tracking.system.PATIENCE_S", 0.1)
+    release = threading.Event()
+
+    class Hanging:
+        def read(self) -> Metrics:
+            release.wait(20)
+            return {"system/cpu_percent": 1.0}
+
+    seen = SystemMetrics([Hanging()], interval_s=3600)
+    began = time.monotonic()
+    seen.on_start(INFO)
+    record = Record(1, 1, {})
+    seen.on_epoch(record)
+    seen.on_end(RESULT, None)
+    assert time.monotonic() - began < 2
+    assert record.metrics == {}
     release.set()
 
 
