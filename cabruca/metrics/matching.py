@@ -42,7 +42,8 @@ def overlapping(a: Trees, b: Trees) -> tuple[Ints, Ints]:
     """Numbers of all pairs whose boxes touch, found with a packed R-tree (Leutenegger et al. 1997): n log n."""
     if len(a) == 0 or len(b) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    rows, columns = shapely.STRtree(shapely.box(*b.boxes.T)).query(shapely.box(*a.boxes.T))
+    others = shapely.box(*b.boxes.T)
+    rows, columns = shapely.STRtree(others).query(others if a is b else shapely.box(*a.boxes.T))
     return rows.astype(np.int64), columns.astype(np.int64)
 
 
