@@ -1,15 +1,18 @@
-"""One step and one validation, to see whether a run would work and what it would cost; nothing is written."""
+"""One step and one validation, to see whether a run would work and what it would cost; nothing is written.
+
+The step is the costliest that the run will take: the largest tiles of its stages, and nothing frozen.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from cabruca.config.schema import Config
-from cabruca.config.stages import stages_of
+from cabruca.config.stages import StageSpan, stages_of
 from cabruca.runtime import Runtime
 from cabruca.tracking.files import to_json
 from cabruca.train.batching import BatchPlan
@@ -28,14 +31,17 @@ from cabruca.train.protocols import (
 
 
 class OneStep(TaskAround):
-    """A `Task` whose epoch is one optimizer step (`samples` pictures) of another task's."""
+    """A `Task` whose epoch is one optimizer step (`samples` pictures) of epoch `like` of another task's."""
 
-    def __init__(self, task: Task, samples: int) -> None:
+    def __init__(self, task: Task, samples: int, like: int = 0) -> None:
         super().__init__(task)
-        self._samples = samples
+        self._samples, self._like = samples, like
 
     def num_train_samples(self, epoch: int) -> int:
-        return min(self._samples, self._task.num_train_samples(epoch))
+        return min(self._samples, self._task.num_train_samples(self._like))
+
+    def train_batches(self, epoch: int, index_batches: Sequence[Sequence[int]], runtime: Runtime) -> Iterable[Any]:
+        return self._task.train_batches(self._like, index_batches, runtime)
 
 
 class Stopwatch(BaseCallback):
@@ -98,12 +104,15 @@ def dry_run(
     samples = task.num_train_samples(0)
     plan = BatchPlan(samples, config.data.batch_size, training.gradient_accumulation_steps, runtime.world_size)
     watch = Stopwatch(state)
-    tried = config.model_copy(update={"validation": config.validation.model_copy(update={"frequency": 1})})
-    result = train(tried, OneStep(task, plan.effective_batch), runtime=runtime, reporter=watch, callbacks=[watch])
+    largest = _largest(config)
+    one = OneStep(task, plan.effective_batch, largest.first_epoch)
+    result = train(_tried(config, largest), one, runtime=runtime, reporter=watch, callbacks=[watch])
     facts = _facts(config, task, plan, watch)
     message = (
-        f"dry run: {facts['step_s']:.2f} s a step, {facts['memory_mb']:.0f} MB, {facts['validation_s']:.2f} s "
-        f"a validation; {training.num_epochs} epochs would take about {facts['total_s'] / 3600:.2f} h; "
+        f"dry run: {facts['step_s']:.2f} s a step ({_of_what(config, largest)}), "
+        f"{facts['memory_mb']:.0f} MB, "
+        f"{facts['validation_s']:.2f} s a validation; {training.num_epochs} epochs "
+        f"would take about {facts['total_s'] / 3600:.2f} h; "
         "nothing was written"
     )
     if json:
@@ -115,13 +124,39 @@ def dry_run(
     return TrainResult("finished", 0, result.step, None, None, metrics, message)
 
 
-def _steps_of_the_first_size(config: Config, task: Task, plan: BatchPlan) -> float:
-    """Optimizer steps of the whole run, a step of a later stage counted by the pixels of its tiles."""
-    stages = stages_of(config)
+def _largest(config: Config) -> StageSpan:
+    """The stage with the largest tiles, the first of them."""
+    return max(stages_of(config), key=lambda stage: stage.tile_size)
+
+
+def _tried(config: Config, largest: StageSpan) -> Config:
+    """`config` with that stage alone, nothing frozen, and no torch.compile, whose trial is longer than the step."""
+    training, chosen = config.training, config.training.stages[largest.index : largest.index + 1]
+    changes = {"stages": chosen, "num_epochs": largest.epochs, "unfreeze": (), "compile": False}
+    return config.model_copy(
+        update={
+            "training": training.model_copy(update=changes),
+            "validation": config.validation.model_copy(update={"frequency": 1}),
+        }
+    )
+
+
+def _of_what(config: Config, largest: StageSpan) -> str:
+    words = [f"{largest.tile_size} px tiles" + (", the largest" if config.training.stages else "")]
+    if config.training.unfreeze:
+        words.append("nothing frozen")
+    if config.training.compile:
+        words.append("without torch.compile")
+    return ", ".join(words)
+
+
+def _steps_of_the_largest_size(config: Config, task: Task, plan: BatchPlan) -> float:
+    """Optimizer steps of the whole run, a step of smaller tiles counted by their pixels."""
+    stages, largest = stages_of(config), _largest(config)
     return sum(
         stage.epochs
         * replace(plan, num_samples=task.num_train_samples(stage.first_epoch)).steps
-        * (stage.tile_size / stages[0].tile_size) ** 2
+        * (stage.tile_size / largest.tile_size) ** 2
         for stage in stages
     )
 
@@ -135,10 +170,11 @@ def _facts(config: Config, task: Task, plan: BatchPlan, watch: Stopwatch) -> dic
         "effective_batch": plan.effective_batch,
         "steps_per_epoch": plan.steps,
         "epochs": epochs,
+        "tile_size": _largest(config).tile_size,
         "step_s": step_s,
         "validation_s": validation_s,
         "memory_mb": metrics.get("memory/cuda_mb", metrics.get("memory/rss_mb", float("nan"))),
-        "total_s": _steps_of_the_first_size(config, task, plan) * step_s
+        "total_s": _steps_of_the_largest_size(config, task, plan) * step_s
         + epochs // config.validation.frequency * validation_s,
         "metrics": {k: v for k, v in metrics.items() if not k.startswith(("time/", "memory/"))},
     }

@@ -67,12 +67,15 @@ def show(run: str, output_dir: str, name: str | None, as_json: bool) -> None:
 @run_argument
 @json_option
 def verify(run: str, output_dir: str, as_json: bool) -> None:
-    """Read every checkpoint and compare its sha256 with its sidecar's; exits with 2 where one is damaged."""
+    """Read every checkpoint and compare its sha256 with its sidecar's; exits with 2 where one is damaged.
+
+    One without a sidecar is loaded instead: it is "whole, not vouched for", or damaged.
+    """
     from cabruca.errors import CheckpointError
-    from cabruca.tracking.kept import kept_by
+    from cabruca.tracking.kept import kept_by, verified
     from cabruca.tracking.runs import find_run
 
-    found = kept_by(find_run(run, output_dir))
+    found = verified(kept_by(find_run(run, output_dir)))
     if as_json:
         say_json({"checkpoints": [one.to_dict() for one in found]})
     else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from cabruca.errors import CheckpointError, RunError
 from cabruca.tracking.run_dir import RunDir
 from cabruca.train import checkpoint
 
-Condition = Literal["intact", "damaged", "missing", "no sidecar"]
+Condition = Literal["intact", "damaged", "missing", "no sidecar", "whole, not vouched for"]
 
 _NUMBERED = re.compile(r"checkpoint_epoch_(\d+)\.pth")
 
@@ -25,7 +26,7 @@ class Kept:
     Attributes:
         epoch, step, metric: as written then; None where no sidecar tells. bytes: of the file, 0 where it is missing.
         condition: `intact`, its sha256 is the sidecar's; `damaged`, it is not; `missing`, there is only a sidecar;
-            `no sidecar`, nothing vouches for it.
+            `no sidecar`, nothing vouches for it; `whole, not vouched for`, so it is, and it has been read.
     """
 
     path: Path
@@ -58,6 +59,19 @@ def kept_by(run: RunDir) -> list[Kept]:
         raise RunError(f"run {run.path} has kept no checkpoint; train an epoch first, or give another run")
     found = [_look_at(path) for path in paths]
     return sorted(found, key=lambda one: (one.number is not None, one.number or 0, one.path.name))
+
+
+def verified(found: Sequence[Kept]) -> list[Kept]:
+    """`found`, what has no sidecar read as a checkpoint: whole, or damaged."""
+    return [_read(one) if one.condition == "no sidecar" else one for one in found]
+
+
+def _read(one: Kept) -> Kept:
+    try:
+        checkpoint.read(one.path)
+    except CheckpointError:
+        return replace(one, condition="damaged")
+    return replace(one, condition="whole, not vouched for")
 
 
 def _look_at(path: Path) -> Kept:

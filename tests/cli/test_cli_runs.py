@@ -100,8 +100,19 @@ def test_verify_finds_a_flipped_byte_a_lost_file_and_exits_2(slow: Path) -> None
         "2 of 6 checkpoints are not whole (checkpoint_epoch_2.pth, checkpoint_epoch_3.pth); go on from "
         "checkpoint_best.pth\n" in result.stderr
     )
+    vouched = "whole, not vouched for"
     found = {row["name"]: row["condition"] for row in json.loads(result.stdout)["checkpoints"]}
-    assert [found[f"checkpoint_epoch_{n}.pth"] for n in (1, 2, 3, 4)] == ["intact", "damaged", "missing", "no sidecar"]
+    assert [found[f"checkpoint_epoch_{n}.pth"] for n in (1, 2, 3, 4)] == ["intact", "damaged", "missing", vouched]
+
+
+def test_verify_reads_a_torn_file_that_has_no_sidecar(slow: Path) -> None:
+    torn = slow / "checkpoints" / "checkpoint_epoch_2.pth"
+    torn.with_suffix(".json").unlink()
+    assert run("checkpoints", "verify", slow).exit_code == 0
+    torn.write_bytes(torn.read_bytes()[:-200])
+    result = run("checkpoints", "verify", slow)
+    assert result.exit_code == 2
+    assert "(checkpoint_epoch_2.pth); go on from" in result.stderr
 
 
 def names(folder: Path) -> set[str]:

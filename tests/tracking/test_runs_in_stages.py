@@ -101,10 +101,33 @@ INFO = RunInfo(
 )
 
 
-def test_a_dry_run_reckons_the_larger_tiles_of_later_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trained(staged(tmp_path, training__stages=[STAGES[0], {"tile_size": 192, "epochs": 2}]), dry_run=True, json=True)
+def test_a_dry_run_takes_the_costliest_step_and_reckons_the_others_by_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The largest tiles, which come later; all of the network learning; and not torch.compile's trial of 22 batches."""
+    stages = [STAGES[0], {"tile_size": 192, "epochs": 2}]
+    unfreeze = [{"epoch": 3, "part": "backbone"}]
+    config = staged(tmp_path, training__stages=stages, training__unfreeze=unfreeze, training__compile=True)
+    asked: list[tuple[int, int]] = []
+    learnt: list[bool] = []
+
+    class Seen(Staged):
+        def train_batches(self, epoch: int, index_batches: Any, runtime: Any) -> Any:
+            asked.append((epoch, len(index_batches)))
+            return super().train_batches(epoch, index_batches, runtime)
+
+        def losses(self, model: Any, batch: Any) -> Any:
+            learnt.append(all(p.requires_grad for p in model.parameters()))
+            return super().losses(model, batch)
+
+    run_training(config, task_factory=Seen, quiet=True, dry_run=True)
+    assert asked == [(2, 1)]
+    assert learnt == [True]
+    assert "s a step (192 px tiles, the largest, nothing frozen, without torch.compile)," in capsys.readouterr().out
+    run_training(config, task_factory=Seen, quiet=True, dry_run=True, json=True)
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
-    steps = 2 * 6 + 2 * 3 * 4
+    assert facts["tile_size"] == 192
+    steps = 2 * 6 / 4 + 2 * 3
     assert facts["total_s"] == pytest.approx(steps * facts["step_s"] + 4 * facts["validation_s"])
 
 

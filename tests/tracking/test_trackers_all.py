@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from cabruca.tracking.plots import draw
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.trackers import TRACKERS, trackers_of
 from cabruca.tracking.wandb import WandbTracker
-from cabruca.train.protocols import Picture, Record, RunInfo, TrainResult
+from cabruca.train.protocols import BaseCallback, Picture, Record, RunInfo, TrainResult
 
 INFO = RunInfo(2, 3, 4, 4, "cpu", "fp32", 10, 0, 0, {"optimizer": {"lr": 0.1}, "experiment_name": "x"})
 RESULT = TrainResult("finished", 1, 1, None, None, {}, "done")
@@ -71,6 +72,29 @@ def test_a_resumed_run_goes_on_in_its_mlflow_run(tmp_path: Path) -> None:
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     assert tmp_path in folder.parents  # not ./mlruns
     assert "mAP_50" in (folder / "config.yaml").read_text()
+
+
+class Interrupting(BaseCallback):
+    """A scheduler's SIGTERM in the second epoch."""
+
+    def on_step(self, record: Record) -> None:
+        if record.step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_interrupted_run_sends_nothing_large(tmp_path: Path) -> None:
+    """Its end has seconds; the run that goes on sends the files."""
+    config = line_config(tmp_path, experiment_name="a", tracking__mlflow=True)
+    stopped = run_training(config, task_factory=LineTask, quiet=True, callbacks=[Interrupting()])
+    assert stopped.exit_code == 143
+    (run,) = mlflow_runs(sqlite_uri(tmp_path))
+    assert run.info.status == "KILLED"
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert {path.name for path in folder.rglob("*") if path.is_file()} == {"config.yaml"}
+    run_training(config, resume="auto", task_factory=LineTask, quiet=True)
+    assert (folder / "checkpoints" / "checkpoint_best.pth").is_file()
+    (run,) = mlflow_runs(sqlite_uri(tmp_path))
+    assert run.info.status == "FINISHED"
 
 
 def test_where_mlflow_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
