@@ -19,6 +19,7 @@ from cabruca.held_out_report import Facts, Numbers, report
 from cabruca.tracking.files import to_json, write_atomic
 from cabruca.tracking.log import RunLog
 from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.signals import stopping
 from cabruca.train.protocols import NOTICE
 
 _log = logging.getLogger("cabruca.run")
@@ -44,18 +45,24 @@ def measure_best(run_dir: RunDir, config: Config, quiet: bool = False) -> Number
 
     Returns:
         The numbers; None where there is no test set, or where the test failed.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM (`Stopped`); the warning has been given.
     """
     if not wanted(config):
         return None
     log = RunLog(run_dir.log, quiet=quiet)
     log.open()
     try:
-        return _test(run_dir, config)
+        with stopping():
+            return _test(run_dir, config)
     except (Exception, KeyboardInterrupt) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         again = command("evaluate", "--checkpoint", run_dir.best, "--images", config.data.test_dir, "--annotations",
                         config.data.test_annotations)  # fmt: skip
         _log.warning("the run is finished, its test is not (%s); do it with: %s", reason, again)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         return None
     finally:
         log.close()

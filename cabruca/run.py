@@ -7,6 +7,7 @@ name, just works.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -92,12 +93,16 @@ def run_training(
     if resume not in (None, "auto") and init_from is not None:
         raise ConfigError("--resume and --init-from both bring weights; give one of them")
     recipe = cabruca_recipe() if task_factory is None else Recipe(task_factory, lambda _: ())
-    with EarlyLog(quiet=quiet) as early:
+    early = EarlyLog(quiet=quiet)
+    with early:
         plan = plan_run(config, resume, explicit)
-        if plan.finished is not None and plan.run_dir is not None:
-            mark_finished(plan.run_dir, plan.finished)
-            progress_of(plan.config, quiet=quiet, json=json).on_end(plan.finished, None)
+    if plan.finished is not None and plan.run_dir is not None:
+        mark_finished(plan.run_dir, plan.finished)
+        progress_of(plan.config, quiet=quiet, json=json).on_end(plan.finished, None)
+        if dry_run or plan.run_dir.was_tested:
             return plan.finished
+        return _tested(plan.finished, recipe.test, plan.run_dir, plan.config, quiet=quiet)
+    with early:
         if not dry_run:
             _refuse_taken(plan)
         begin = first_weights(init_from, plan.config.model.pretrained_checkpoint)
@@ -169,8 +174,15 @@ def _run(plan: RunPlan, task: Task, runtime: Runtime, session: _Session, test: T
     if reporter.signal_number is not None and result.state == "interrupted":
         print(f"interrupted; go on with: {resume_command(run_dir)}", file=sys.stderr, flush=True)
         return replace(result, exit_code=128 + reporter.signal_number)
-    if result.state == "finished":
-        test(run_dir, config, session.quiet)
+    return _tested(result, test, run_dir, config, quiet=session.quiet) if result.state == "finished" else result
+
+
+def _tested(result: TrainResult, test: Test, run_dir: RunDir, config: Config, *, quiet: bool) -> TrainResult:
+    """A finished run's result after its test; a signal in the test is in the exit code, and the run stays finished."""
+    try:
+        test(run_dir, config, quiet)
+    except KeyboardInterrupt as stop:
+        return replace(result, exit_code=128 + int(getattr(stop, "number", signal.SIGINT)))
     return result
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,17 +104,49 @@ def test_a_test_that_fails_costs_a_warning(run: RunDir, farm: Path, caplog: pyte
     assert line in run.log.read_text()
 
 
-@pytest.mark.parametrize("error", [ValueError("broken\nmore"), KeyboardInterrupt()])
 def test_nothing_in_a_test_undoes_the_run(
-    run: RunDir, farm: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run: RunDir, farm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> Any:
-        raise error
+        raise ValueError("broken\nmore")
 
     monkeypatch.setattr(held_out, "evaluate", fail)
     with caplog.at_level(logging.WARNING, "cabruca"):
         assert measure_best(run, with_test(farm, run.path.parent), True) is None
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_in_the_test_is_told_and_a_resume_does_it(
+    farm: Path,
+    run: RunDir,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    number: int,
+    code: int,
+) -> None:
+    again = RunDir(Path(shutil.copytree(run.path, run.path.with_name(f"again_{code}"))))
+    shutil.rmtree(again.test, ignore_errors=True)
+    config = with_test(farm, again.path.parent, experiment_name=again.name)
+    before = signal.getsignal(number)
+
+    def stop(*_: Any, **__: Any) -> Any:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setattr(held_out, "evaluate", stop)
+    stopped = run_training(config, resume="auto", quiet=True)
+    assert (stopped.state, stopped.exit_code) == ("finished", code)
+    assert signal.getsignal(number) is before
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert line.startswith(f"the run is finished, its test is not ({signal.Signals(number).name})")
+    assert not again.was_tested
+    monkeypatch.setattr(held_out, "evaluate", lambda *_, **__: {"mAP_50": 0.5})
+    assert run_training(config, resume="auto", quiet=True).exit_code == 0
+    assert json.loads((again.test / "metrics.json").read_text()) == {"mAP_50": 0.5}
+    monkeypatch.setattr(held_out, "evaluate", lambda *_, **__: pytest.fail("tested twice"))
+    run_training(config, resume="auto", quiet=True)
 
 
 def test_who_wants_a_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,11 @@ class RunDir:
     def best(self) -> Path:
         return self.checkpoints / "checkpoint_best.pth"
 
+    @property
+    def was_tested(self) -> bool:
+        """Whether the test at the end of the run has left its numbers."""
+        return (self.test / "metrics.json").is_file()
+
     def numbered(self, epoch: int) -> Path:
         """The checkpoint kept after `epoch` completed epochs."""
         return self.checkpoints / f"checkpoint_epoch_{epoch}.pth"
