@@ -32,6 +32,13 @@ _KINDS = {  # the kinds of error -> (what the value is not, what to write)
     "dict": ("a mapping", "write 'name: value' lines under it"),
     "model": ("a section", "write 'key: value' lines under it"),
 }
+_TEXTS = {
+    "string_pattern_mismatch": (
+        "a folder name",
+        "use letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit",
+    ),
+    "string_too_short": ("a name", "write one, or remove the entry"),
+}
 
 
 def explain(error: ValidationError, raw: Mapping[str, Any]) -> tuple[Path, str]:
@@ -98,10 +105,8 @@ def _rule(item: Mapping[str, Any]) -> tuple[str, str]:
         alone = len(known) == 1
         hint = did_you_mean(str(item["input"]).lower(), known).removeprefix("; ")
         return known[0] if alone else f"one of {', '.join(known)}", hint
-    if kind == "string_pattern_mismatch":
-        return "a folder name", "use letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit"
-    if kind == "string_too_short":
-        return "a name", "write one, or remove the entry"
+    if kind in _TEXTS:
+        return _TEXTS[kind]
     if kind == "too_short":
         wanted, given = context["min_length"], context["actual_length"]
         return f"a list of {wanted} or more values", f"give at least {wanted}, not {given}"
