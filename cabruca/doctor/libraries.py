@@ -14,6 +14,8 @@ DRIVER_FILE = Path("/proc/driver/nvidia/version")
 def importable(name: str) -> Said:
     """A library that is imported, with its version."""
     module = importlib.import_module(name)
+    if getattr(module, "__file__", None) is None:  # a folder of that name where the command was typed, no library
+        raise ModuleNotFoundError(f"No module named '{name}'", name=name)
     return Said(f"{name} {getattr(module, '__version__', '')}".strip())
 
 

@@ -204,6 +204,12 @@ def test_an_absent_library_is_fine_and_a_broken_one_is_not(tmp_path: Path, monke
         libraries.optional("half_broken")
 
 
+def test_a_folder_of_the_same_name_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_a_folder").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "only_a_folder is not installed" in libraries.optional("only_a_folder").text
+
+
 def test_a_hidden_gpu_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(libraries, "DRIVER_FILE", tmp_path)
