@@ -19,7 +19,7 @@ from cabruca._version import __version__
 if TYPE_CHECKING:
     from cabruca.config.load import load_config as load_config
     from cabruca.evaluation import evaluate as evaluate
-    from cabruca.run import run_training as train
+    from cabruca.launch import train as train
 
 __all__ = ["__version__", "evaluate", "load_config", "train"]
 
@@ -30,9 +30,9 @@ class _CallableRoom(ModuleType):
     """The package `cabruca.train`, which is also the function `cabruca.train(config, ...)`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from cabruca.run import run_training
+        from cabruca.launch import train
 
-        return run_training(*args, **kwargs)
+        return train(*args, **kwargs)
 
 
 class _Package(ModuleType):

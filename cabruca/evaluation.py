@@ -78,6 +78,7 @@ def evaluate(
     num_pictures: int = 0,
     pictures_dir: str | Path | None = None,
     inventory: str | Path | None = None,
+    runtime: Runtime | None = None,
 ) -> dict[str, float | None]:
     """Every metric of a checkpoint on a data set; bands, scaling, normalisation and resolution are the checkpoint's.
 
@@ -88,6 +89,7 @@ def evaluate(
             checkpoint was trained.
         num_pictures: comparisons of truth and prediction to write into `pictures_dir`.
         inventory: trees that people counted on this ground, JSON or CSV, to compare with; None: no comparison.
+        runtime: this process among those that evaluate together; None: it is alone, on `device`.
 
     Returns:
         name -> number, None where it is undefined (no truth of that kind).
@@ -104,9 +106,7 @@ def evaluate(
         given["calculate_agroforestry_metrics"] = True
     config = config.model_copy(update={"validation": config.validation.model_copy(update=given)})
     spec = _with_categories(spec, category_map or {})
-    budget = thread_budget(config.data.num_workers)
-    set_threads(budget)
-    runtime = Runtime.single(choose_device(device), loaders=budget.loaders)
+    runtime = runtime or _alone(config, device)
     windows = evaluation_windows(config, spec, images, annotations)
     name_unknown_scales(windows, config)
     precision = resolve(config.training, runtime.device.type)
@@ -124,6 +124,12 @@ def evaluate(
     if pictures_dir is not None:
         _write_pictures(found, Path(pictures_dir))
     return {k: None if math.isnan(v) else v for k, v in sorted(found.metrics.items())}
+
+
+def _alone(config: Config, device: str) -> Runtime:
+    budget = thread_budget(config.data.num_workers)
+    set_threads(budget)
+    return Runtime.single(choose_device(device), loaders=budget.loaders)
 
 
 def _with_categories(spec: InputSpec, more: Mapping[str, str]) -> InputSpec:

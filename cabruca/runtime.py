@@ -154,6 +154,14 @@ class Runtime:
         dist.all_gather_object(out, value)
         return out
 
+    def share(self, value: Any) -> Any:
+        """Rank 0's object, on every rank; what the others give is ignored."""
+        if self.world_size == 1:
+            return value
+        held = [value if self.is_main else None]
+        dist.broadcast_object_list(held, src=0, device=self.device if self.device.type == "cuda" else None)
+        return held[0]
+
     def any(self, flag: bool) -> bool:
         """True on all ranks when it is on one."""
         if self.world_size == 1:

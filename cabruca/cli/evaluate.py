@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cabruca.cli.options import read_map
+from cabruca.cli.options import read_map, worker_options
 
 
 @click.command(short_help="Measure a checkpoint.")
@@ -18,6 +19,7 @@ from cabruca.cli.options import read_map
 @click.option("--json", "json_path", metavar="OUT", help="Write one flat object, name -> number or null.")
 @click.option("--map", "entries", multiple=True, metavar="CATEGORY=CLASS", help="Dataset category -> class (repeat).")
 @click.option("--inventory", metavar="FILE", help="Trees counted on the ground, JSON or CSV, to compare with.")
+@worker_options
 def evaluate(  # noqa: PLR0917 (click gives them by name)
     checkpoint: str,
     images: str,
@@ -25,13 +27,25 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
     json_path: str | None,
     entries: Sequence[str],
     inventory: str | None,
+    workers: Any,
+    address: str | None,
+    dashboard: bool | None,
 ) -> int:
     """Measure a checkpoint; bands, scaling, resolution and categories are those it was trained with."""
     category_map = read_map(entries)
     out = None if json_path is None else _writable(Path(json_path))
-    from cabruca.evaluation import evaluate as measure
+    from cabruca.launch import evaluate as measure
 
-    numbers = measure(checkpoint, images, annotations, category_map=category_map, inventory=inventory)
+    numbers = measure(
+        checkpoint,
+        images,
+        annotations,
+        category_map=category_map,
+        inventory=inventory,
+        workers=workers,
+        address=address,
+        dashboard=dashboard is not False,
+    )
     click.echo(table(numbers))  # first: a disk that is full by now must not cost the minutes of work
     if out is not None:
         out.write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -16,6 +16,35 @@ def set_option(command: F) -> F:
     return click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=text)(command)
 
 
+class Workers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """`4`, `auto`, or `2-8` for as many as there are room for; becomes a number, the word, or [2, 8]."""
+
+    name = "workers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        least, dash, most = str(value).partition("-")
+        if value == "auto":
+            return value
+        if not least.isdigit() or int(least) < 1 or (dash and not (most.isdigit() and int(most) >= int(least))):
+            self.fail(f"'{value}' is not a number of workers; write 4, auto, or 2-8 for as many as fit", param, ctx)
+        return [int(least), int(most)] if dash else int(least)
+
+
+def worker_options(command: F) -> F:
+    """`--workers`, `--address`, `--no-dashboard`; they reach the command as `workers`, `address`, `dashboard`."""
+    for option in (
+        click.option(
+            "--workers", type=Workers(), metavar="N|auto", help="Processes that share the work; 2-8: elastic."
+        ),
+        click.option("--address", metavar="ADDR", help="Ray cluster: auto, host:port or ray://host:port."),
+        click.option(
+            "--no-dashboard", "dashboard", flag_value=False, type=bool, default=None, help="No Ray dashboard."
+        ),
+    )[::-1]:
+        command = option(command)
+    return command
+
+
 def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     """Dotted key -> value of every `--set`.
 

@@ -1,13 +1,14 @@
-"""`cabruca train`: flags become dotted keys above the configuration file; the rest is `run.run_training`."""
+"""`cabruca train`: flags become dotted keys above the configuration file; the rest is `launch.train`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from cabruca.cli.options import read_assignments, set_option
+from cabruca.cli.options import read_assignments, set_option, worker_options
 
 KEYS = {
     "device": "device",
@@ -26,6 +27,9 @@ KEYS = {
     "seed": "training.seed",
     "profile": "training.profile",
     "compile": "training.compile",
+    "workers": "distributed.num_workers",
+    "address": "distributed.address",
+    "dashboard": "distributed.dashboard",
 }
 """Parameter of the command -> configuration key; a flag that is not given is None and sets nothing."""
 
@@ -56,6 +60,7 @@ DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
 @click.option("--seed", type=COUNT, help="Seed of every random draw.")
 @click.option("--profile", is_flag=True, default=None, help="Write what each operator costs into profile/.")
 @click.option("--compile", is_flag=True, default=None, help="Time torch.compile beside plain steps, keep the faster.")
+@worker_options
 @set_option
 @click.option("--dry-run", is_flag=True, help="Check the data, take one step and one validation, say what they cost.")
 @click.option("--quiet", is_flag=True, help="Only warnings and errors.")
@@ -77,14 +82,25 @@ def train(
     have been without the stop.
     """
     from cabruca.config.load import load_config
-    from cabruca.run import run_training
+    from cabruca.launch import train as launch
+    from cabruca.launch import unused_gpus
 
     explicit = read_flags(flags, assignments)
     config = load_config(config_path, explicit)
-    result = run_training(
+    if not quiet and (gpus := unused_gpus(config)):
+        click.echo(f"{gpus} GPUs are here and this run uses one; all of them: {_with_workers(config_path)}", err=True)
+    result = launch(
         config, resume=resume, init_from=init_from, dry_run=dry_run, quiet=quiet, json=as_json, explicit=explicit
     )
     return result.exit_code
+
+
+def _with_workers(config_path: str) -> str:
+    """The command as it was given, on all GPUs; called from elsewhere, the shortest such command."""
+    from cabruca.commands import command
+
+    given = sys.argv[1:] if "train" in sys.argv[1:2] else ["train", "--config", config_path]
+    return command(*given, "--workers", "auto")
 
 
 def read_flags(flags: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:

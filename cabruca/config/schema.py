@@ -14,6 +14,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from cabruca.config.base import INSTANCE_NAMES, PARTS, SEMANTIC_NAMES, RunName, Section, Share, TileSize
 from cabruca.config.data_section import AugmentationConfig, DataConfig
+from cabruca.config.distributed_section import DistributedConfig
 from cabruca.config.learning_sections import LossConfig, OptimizerConfig, ParamGroup, SchedulerConfig
 from cabruca.config.model_section import Head, ModelConfig
 from cabruca.config.rules import check_sections
@@ -26,6 +27,7 @@ __all__ = [
     "AugmentationConfig",
     "Config",
     "DataConfig",
+    "DistributedConfig",
     "Head",
     "LossConfig",
     "ModelConfig",
@@ -90,6 +92,7 @@ class Config(Section):
     tracking: TrackingConfig = TrackingConfig()
     validation: ValidationConfig = ValidationConfig()
     testing: TestingConfig = TestingConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Config:

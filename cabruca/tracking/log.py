@@ -46,6 +46,11 @@ class _Kept(logging.Handler):
         self.records.append(record)
 
 
+def terminal(*, notices: bool) -> logging.Handler:
+    """A handler that shows what people should see: warnings and, where asked for, notices."""
+    return _Terminal(notices=notices)
+
+
 class EarlyLog:
     """While there is no run folder yet: the terminal hears what it would hear later, and train.log gets it afterwards.
 

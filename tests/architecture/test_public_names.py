@@ -37,7 +37,7 @@ def test_names_are_listed() -> None:
 def test_train_is_the_function_and_stays_the_package(first: str) -> None:
     code = f"""
 import sys, types
-sys.modules["cabruca.run"] = types.SimpleNamespace(run_training=lambda *args, **kwargs: (args, kwargs))
+sys.modules["cabruca.launch"] = types.SimpleNamespace(train=lambda *args, **kwargs: (args, kwargs))
 {first}
 import cabruca
 assert cabruca.train(1, quiet=True) == ((1,), {{"quiet": True}})

@@ -19,9 +19,11 @@ TRAIN = (
     *("--config", "--device", "--resume", "--init-from", "--experiment-name", "--lr", "--batch-size", "--epochs"),
     *("--grad-accum", "--mixed-precision", "--use-mlflow", "--use-wandb", "--no-tensorboard", "--val-frequency"),
     *("--save-frequency", "--output-dir", "--seed", "--profile", "--compile", "--set", "--dry-run"),
+    *("--workers", "--address", "--no-dashboard"),
     *("--quiet", "--json"),
 )
 EVALUATE = ["--checkpoint", "--images", "--annotations", "--json", "--map", "--inventory"]
+EVALUATE += ["--workers", "--address", "--no-dashboard"]
 
 
 @pytest.mark.parametrize(

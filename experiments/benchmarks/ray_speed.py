@@ -1,0 +1,119 @@
+"""What Ray costs and brings: images a second in-process, on 1 worker and on 2 workers, and seconds to the first step.
+
+Every row is the command `cabruca train` on the same drawn plot with the light network, 1 compute thread a process;
+what differs is where it runs. The arms alternate (A B C A B C), so that a slow minute of the machine hits all. Images a
+second are the median over the epochs but the first, validation left out. The first step is seen when its row appears in
+metrics.jsonl.
+
+    python experiments/benchmarks/ray_speed.py [--rounds 2] [--windows 24] [--epochs 4] [--tile 256] [--batch 4]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+ARMS = {
+    "in-process": [],
+    "Ray, 1 worker": ["--address", "local", "--workers", "1"],
+    "Ray, 2 workers": ["--address", "local", "--workers", "2"],
+}
+FLOORS = {"Ray, 1 worker": ("in-process", 0.97), "Ray, 2 workers": ("Ray, 1 worker", 1.8)}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one command: images a second, and seconds from the command to the end of its first optimizer step."""
+
+    images_per_s: float
+    first_step_s: float
+
+
+def measure(flags: list[str], arguments: argparse.Namespace, plot: dict[str, str]) -> Measured:
+    """Run one command to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {
+            **plot,
+            "data.windows_per_epoch": arguments.windows,
+            "data.tile_size": arguments.tile,
+            "data.overlap": arguments.tile // 8,
+            "data.num_workers": 0,
+            "data.batch_size": arguments.batch,
+            "training.gradient_accumulation_steps": 1,
+            "training.log_interval": 1,
+            "training.num_epochs": arguments.epochs,
+            "training.early_stopping_patience": 0,
+            "validation.frequency": arguments.epochs,
+            "tracking.tensorboard": False,
+            "tracking.system_metrics_s": 0,
+            "model.pretrained": "none",
+            "distributed.resources_per_worker": {"CPU": 1},
+            "experiment_name": "run",
+            "output_dir": folder,
+            "device": "cpu",
+        }
+        config = ROOT / "configs" / "training_config_light.yaml"
+        words = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        command = [sys.executable, "-m", "cabruca", "train", "--config", str(config), "--quiet", *flags, *words]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        rows = Path(folder) / "run" / "metrics.jsonl"
+        began = time.monotonic()
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not (rows.is_file() and rows.stat().st_size):
+            time.sleep(0.02)
+        first = time.monotonic() - began
+        if process.wait() != 0:
+            raise SystemExit(f"a command failed: {' '.join(command)}")
+        found = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    speeds = [row["time/images_per_s"] for row in found if "time/epoch_s" in row][1:]
+    return Measured(statistics.median(speeds), first)
+
+
+def table(measured: dict[str, list[Measured]]) -> str:
+    """Medians over the rounds, and the ratios with what they should at least be."""
+    lines = ["| where | images/s | ratio | at least | first step after |", "|---|---|---|---|---|"]
+    speed = {arm: statistics.median(m.images_per_s for m in rounds) for arm, rounds in measured.items()}
+    for arm, rounds in measured.items():
+        first = statistics.median(m.first_step_s for m in rounds)
+        against, floor = FLOORS.get(arm, (arm, 1.0))
+        ratio, least = (f"{speed[arm] / speed[against]:.2f} x {against}", f"{floor:g}") if arm in FLOORS else ("", "")
+        lines.append(f"| {arm} | {speed[arm]:.2f} | {ratio} | {least} | {first:.1f} s |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (("rounds", 2), ("windows", 24), ("epochs", 4), ("tile", 256), ("batch", 4)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    arguments = parser.parse_args()
+    from cabruca.data.synthetic import draw_plot
+
+    with tempfile.TemporaryDirectory() as folder:
+        plot = draw_plot(Path(folder), size_px=1024, gsd_m=0.1, seed=0)
+        data = {
+            "data.train_dir": str(plot.images_dir),
+            "data.val_dir": str(plot.images_dir),
+            "data.train_annotations": str(plot.train_annotations),
+            "data.val_annotations": str(plot.val_annotations),
+        }
+        measured: dict[str, list[Measured]] = {arm: [] for arm in ARMS}
+        for _ in range(arguments.rounds):
+            for arm, flags in ARMS.items():
+                measured[arm].append(measure(flags, arguments, data))
+                print(f"  {arm}: {measured[arm][-1]}", flush=True)
+    print(table(measured))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""A running training seen from outside: gauges on the node's endpoint, the run in the dashboard's API, the token."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray_line import many, on_workers, until
+from ray_tasks import SlowLine
+
+from cabruca.distributed.cluster import Cluster
+from cabruca.train.protocols import BaseCallback, Record
+
+
+def fetch(url: str, token: str | None = None) -> str:
+    request = urllib.request.Request(url)
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def endpoint() -> str:
+    """Where the node publishes its metrics."""
+    import ray
+
+    node = next(node for node in ray.nodes() if node["Alive"])
+    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+
+
+class Look(BaseCallback):
+    """Looks from outside after the first epoch, while the workers are at work on the second."""
+
+    def __init__(self, dashboard: str) -> None:
+        self.dashboard = dashboard
+        self.gauges: dict[tuple[str, str], float] = {}
+        self.runs = ""
+        self.record: Record | None = None
+
+    def on_epoch(self, record: Record) -> None:
+        if self.record is not None:
+            return
+        self.record = record
+        last = {("cabruca_val_loss", "0"), ("cabruca_memory_rss_mb", "1")}
+        self.gauges = until(lambda: last <= (found := scrape()).keys() and found, 20)
+        self.runs = fetch(f"{self.dashboard}/api/train/v2/runs/v1", os.environ["RAY_AUTH_TOKEN"])
+
+
+def scrape() -> dict[tuple[str, str], float]:
+    """(name, rank) -> value of this run's gauges."""
+    found = {}
+    for line in fetch(endpoint()).splitlines():
+        match = re.match(r"ray_(cabruca_\w+)\{(.*)\} (\S+)$", line)
+        if match and 'run="many"' in match[2]:
+            found[match[1], re.search(r'rank="(\d)"', match[2])[1]] = float(match[3])  # type: ignore[index]
+    return found
+
+
+@pytest.fixture(scope="module")
+def look(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Look:
+    assert cluster.dashboard is not None
+    look = Look(cluster.dashboard)
+    config = many(tmp_path_factory.mktemp("out"), training__num_epochs=2, training__log_interval=1)
+    on_workers(config, task=SlowLine, callbacks=[look])
+    return look
+
+
+def test_gauges_of_both_ranks_are_on_the_nodes_endpoint(look: Look) -> None:
+    assert {rank for _, rank in look.gauges} == {"0", "1"}
+    for name in ("train_loss", "val_loss", "monitored", "images_per_s", "epoch", "step", "memory_rss_mb"):
+        assert (f"cabruca_{name}", "0") in look.gauges, look.gauges
+    assert look.gauges["cabruca_epoch", "0"] >= 1
+    assert 0 < look.gauges["cabruca_monitored", "0"] < 1
+    assert look.gauges["cabruca_memory_rss_mb", "1"] > 50
+
+
+def test_the_run_is_in_the_dashboards_api(look: Look) -> None:
+    assert re.search(r'"name": ?"many_\d+"', look.runs), look.runs[:500]
+    assert "RUNNING" in look.runs
+
+
+def test_the_dashboard_is_on_this_machine_alone_and_wants_the_token(cluster: Cluster) -> None:
+    assert cluster.dashboard is not None
+    assert cluster.dashboard.startswith("http://127.0.0.1:")
+    url = f"{cluster.dashboard}/api/train/v2/runs/v1"
+    for token in (None, "0" * 64):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            fetch(url, token)
+        assert refused.value.code in (401, 403)
+    assert fetch(url, os.environ["RAY_AUTH_TOKEN"])
+
+
+def test_no_port_of_ours_is_open_to_others(cluster: Cluster) -> None:
+    import psutil
+
+    own = {child.pid: child.name() for child in psutil.Process().children(recursive=True)}
+    listening = {
+        (c.laddr.ip, own[c.pid]) for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.pid in own
+    }
+    assert listening
+    assert {who for who in listening if who[0] not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")} == set()
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_run(tmp_path: Path, cluster: Cluster) -> None:
+    """Chromium, the token typed once as a person would; a screenshot is left for people to look at."""
+    browser = _chromium()
+    seen: dict[str, Any] = {}
+
+    class Visit(BaseCallback):
+        def on_epoch(self, record: Record) -> None:
+            if not seen:
+                seen.update(_visit(browser, str(cluster.dashboard), tmp_path))
+
+    try:
+        on_workers(many(tmp_path, training__num_epochs=2), task=SlowLine, callbacks=[Visit()])
+    finally:
+        browser.quit()
+    assert "Token" in seen["asked"]
+    assert "RayTrainWorker" in seen["actors"], seen["actors"][:2000]
+    assert (tmp_path / "dashboard.png").stat().st_size > 10_000
+    keep = os.environ.get("CABRUCA_SCREENSHOTS")
+    if keep:
+        (Path(keep) / "dashboard.png").write_bytes((tmp_path / "dashboard.png").read_bytes())
+
+
+def _chromium() -> Any:
+    import shutil
+
+    webdriver = pytest.importorskip("selenium.webdriver")
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("no Chromium here: apt install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1400,1000"):
+        options.add_argument(f"--{flag}")
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+
+
+def _visit(browser: Any, dashboard: str, folder: Path) -> dict[str, str]:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.get(dashboard)
+    field = until(lambda: browser.find_elements(By.CSS_SELECTOR, "input"), 30)[0]
+    asked = browser.find_element(By.TAG_NAME, "body").text
+    field.send_keys(os.environ["RAY_AUTH_TOKEN"] + Keys.ENTER)
+    until(lambda: "Overview" in browser.find_element(By.TAG_NAME, "body").text, 30)
+    browser.get(f"{dashboard}/#/actors")
+    until(lambda: "RayTrainWorker" in browser.find_element(By.TAG_NAME, "body").text, 30)
+    browser.save_screenshot(str(folder / "dashboard.png"))
+    return {"asked": asked, "actors": browser.find_element(By.TAG_NAME, "body").text}
