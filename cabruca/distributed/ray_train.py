@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from cabruca.tracking.progress import progress_of
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.status import StatusFile, read_status
 from cabruca.train.protocols import NOTICE, Callback, State, TrainResult
+from cabruca.train.watchers import Watchers
 
 _log = logging.getLogger("cabruca.distributed")
 
@@ -81,7 +82,7 @@ def train_on_workers(
             check_batch(plan.config, team)
         run_dir, own = claim(plan)
         progress = progress_of(own, quiet=quiet, json=json, best=best_of(plan))
-        driver = _Driver(run_dir, own, team, [progress, *callbacks], quiet)
+        driver = _Driver(run_dir, own, team, Watchers([progress, *callbacks]), quiet)
         result = driver.go(planned, task=recipe.task, statistics=statistics, weights=weights, said=early.records)
     if result.state == "interrupted":
         tell_how_to_go_on(run_dir, *_flags(config))
@@ -121,7 +122,7 @@ class _Driver:
     run_dir: RunDir
     config: Config
     team: Team
-    watchers: Sequence[Callback]
+    watchers: Watchers
     quiet: bool
 
     def go(
@@ -146,10 +147,10 @@ class _Driver:
         except BaseException as error:
             status.close()
             self._mark(error)
-            self._end(None, error)
+            self.watchers.end(None, error)
             raise
         else:
-            self._end(result, None)
+            self.watchers.end(result, None)
             return result
         finally:
             status.close()
@@ -182,11 +183,6 @@ class _Driver:
             return replace(result, exit_code=128 + signal_number)
         return result
 
-    def _end(self, result: TrainResult | None, error: BaseException | None) -> None:
-        for watcher in self.watchers:
-            with suppress(Exception):
-                watcher.on_end(result, error)
-
     def _mark(self, error: BaseException) -> None:
         """Whoever wrote the status may be dead: say how the run is left."""
         lines = str(error).strip().splitlines()
@@ -206,7 +202,7 @@ def _scratch(config: Config) -> str:
 class _Hearing:
     """Hands what rank 0 tells on to the watchers here, and to the terminal."""
 
-    def __init__(self, watchers: Sequence[Callback], status: StatusFile, quiet: bool) -> None:
+    def __init__(self, watchers: Watchers, status: StatusFile, quiet: bool) -> None:
         self._watchers, self._status = watchers, status
         self._terminal = terminal(notices=not quiet)
 
@@ -223,5 +219,4 @@ class _Hearing:
             record.notice = level < logging.WARNING
             self._terminal.handle(record)
         elif kind in ("start", "step", "validation", "epoch"):
-            for watcher in self._watchers:
-                getattr(watcher, f"on_{kind}")(*rest)
+            getattr(self._watchers, kind)(*rest)
