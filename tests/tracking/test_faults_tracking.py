@@ -296,5 +296,5 @@ def test_fault_17_config_yaml_is_written(tmp_path: Path) -> None:
 
 
 def test_fault_17_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cabruca.run._write_facts", lambda *_: None)
+    monkeypatch.setattr("cabruca.run.write_facts", lambda *_: None)
     red(check_config_yaml, tmp_path)

@@ -18,7 +18,6 @@ from memory_reporter import MemoryReporter
 from run_helpers import LineTask as RunLine
 from run_helpers import line_config
 
-from cabruca import run as run_module
 from cabruca.run import run_training
 from cabruca.tracking import profiling
 from cabruca.tracking.profiling import Profiler
@@ -139,7 +138,7 @@ def test_fault_10_profiling_is_there(tmp_path: Path) -> None:
 
 def test_fault_10_profiling_put_back_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key is accepted, and nothing happens."""
-    monkeypatch.setattr(run_module, "profiled", lambda task, *_: (task, []))
+    monkeypatch.setattr("cabruca.preparing.profiled", lambda task, *_: (task, []))
     with pytest.raises(FileNotFoundError):
         profile_promise(tmp_path)
 
