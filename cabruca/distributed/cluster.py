@@ -145,9 +145,10 @@ def free_resources(ray: Any) -> list[dict[str, float]]:
 def _free() -> list[dict[str, float]]:
     import ray
 
-    state: Any = ray._private.state
-    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-    return [dict(free) for node, free in state.available_resources_per_node().items() if node in alive]
+    untyped: Any = ray
+    alive = {node["NodeID"] for node in untyped.nodes() if node["Alive"]}
+    free = untyped._private.state.available_resources_per_node()
+    return [dict(resources) for node, resources in free.items() if node in alive]
 
 
 def all_resources(ray: Any) -> list[dict[str, float]]:

@@ -118,7 +118,7 @@ def test_a_browser_shows_the_run(tmp_path: Path, cluster: Cluster) -> None:
                 seen.update(_visit(browser, str(cluster.dashboard), tmp_path))
 
     try:
-        on_workers(many(tmp_path, training__num_epochs=2), task=SlowLine, callbacks=[Visit()])
+        on_workers(many(tmp_path, training__num_epochs=12), task=SlowLine, callbacks=[Visit()])
     finally:
         browser.quit()
     assert "Token" in seen["asked"]
@@ -148,7 +148,7 @@ def _visit(browser: Any, dashboard: str, folder: Path) -> dict[str, str]:
     from selenium.webdriver.common.keys import Keys
 
     browser.get(dashboard)
-    field = until(lambda: browser.find_elements(By.CSS_SELECTOR, "input"), 30)[0]
+    field = until(lambda: [f for f in browser.find_elements(By.TAG_NAME, "input") if f.is_displayed()], 30)[0]
     asked = browser.find_element(By.TAG_NAME, "body").text
     field.send_keys(os.environ["RAY_AUTH_TOKEN"] + Keys.ENTER)
     until(lambda: "Overview" in browser.find_element(By.TAG_NAME, "body").text, 30)
