@@ -72,6 +72,7 @@ def run_group(job: Job, team: Team, config: Config, *, hear: Hear, scratch: str)
     """
     import ray
 
+    _clear(scratch, config.experiment_name or "job")  # of a driver that was killed
     name = f"{config.experiment_name or 'job'}_{time.time_ns()}"  # never one that Ray Train would go on with
     ended: list[Exception | None] = []
     trainer = _trainer(job, team, config, name, scratch)
@@ -92,10 +93,18 @@ def run_group(job: Job, team: Team, config: Config, *, hear: Hear, scratch: str)
             raise RunError("the workers ended without a result; go on with --resume auto")
         return found, received[0] if received else None
     finally:
-        if "://" not in scratch:
-            shutil.rmtree(Path(scratch) / name, ignore_errors=True)
-            with suppress(OSError):
-                Path(scratch).rmdir()
+        _clear(scratch, config.experiment_name or "job")
+
+
+def _clear(scratch: str, run: str) -> None:
+    """Remove Ray Train's books of a run; who has its folder claimed is the only one at work on it."""
+    if "://" in scratch:
+        return
+    for folder in Path(scratch).glob(f"{run}_*"):
+        if folder.name.removeprefix(f"{run}_").isdigit():
+            shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # others are at work there
+        Path(scratch).rmdir()
 
 
 def _trainer(job: Job, team: Team, config: Config, name: str, scratch: str) -> Any:

@@ -85,7 +85,8 @@ def test_a_driver_that_is_asked_to_stop(tmp_path: Path, undisturbed: Config, num
 
 def test_a_killed_node(tmp_path: Path, undisturbed: Config) -> None:
     """Two raylets, a worker on each; the second raylet is killed and its worker comes back on the first."""
-    config = many(tmp_path, training__num_epochs=EPOCHS, distributed__placement_strategy="SPREAD")
+    settings = {"distributed__placement_strategy": "SPREAD", "distributed__start_timeout_s": 15}
+    config = many(tmp_path, training__num_epochs=EPOCHS, **settings)
     code, output = ended(child(config, "lost", script="ray_nodes.py", sleep_s=0.2))
     assert code == 0, output
     assert "nodes: 2" in output
