@@ -71,9 +71,9 @@ class ControllerError(Exception):
 @pytest.mark.parametrize(
     ("error", "troubles", "said"),
     [
-        (WorkerGroupError(), [], "distributed.max_failures 2 allows; last: worker 1: The actor died: SIGKILL; go on with"),
+        (WorkerGroupError(), [], "distributed.max_failures 2 allows; last: worker 1: The actor died: SIGKILL; go on"),
         (WorkerGroupError(), ["worker 0: OSError: disk full", "worker 1: lost"], "last: worker 0: OSError: disk full;"),
-        (ControllerError(), [], "within distributed.start_timeout_s 20 s (no room for 4 workers); see `cabruca doctor`"),
+        (ControllerError(), [], "within distributed.start_timeout_s 20 s (no room for 4 workers); see `cabruca doc"),
     ],
 )  # fmt: skip
 def test_lost_workers_are_told_in_a_line(error: Exception, troubles: list[str], said: str) -> None:
