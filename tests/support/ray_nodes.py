@@ -40,6 +40,7 @@ def trouble(cluster: Cluster, second: Any, config: Config, grow: bool) -> None:
         until(lambda: worker_pids(run, 1))
         done = epochs_done(run)
         until(lambda: epochs_done(run) > done)
+        ray._private.utils.set_sigterm_handler = lambda _: None  # only a main thread may have one
         cluster.add_node(num_cpus=1)
         print("a node came", flush=True)
 
