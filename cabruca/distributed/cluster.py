@@ -96,7 +96,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise RunError("many workers need Ray, which is not installed: pip install 'ray[default,train,tune]'") from error
+        raise RunError("many workers need Ray: pip install 'ray[default,train,tune]'") from error
     return ray
 
 
