@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,7 @@ from cabruca.tracking.history import read_rows
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.status import read_status
 
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [n for n in os.environ if n.startswith("MLFLOW_")]:
-        monkeypatch.delenv(name)
-    before = set(os.environ)
-    yield
-    for name in set(os.environ) - before:
-        os.environ.pop(name)
+pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 
 
 # 3: the dashboard unpickled the whole newest checkpoint at each refresh to show epoch and metric

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,15 +14,7 @@ from cabruca.run import run_training
 from cabruca.tracking.status import read_status
 from cabruca.train.protocols import BaseCallback, Record
 
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [n for n in os.environ if n.startswith("MLFLOW_")]:
-        monkeypatch.delenv(name)
-    before = set(os.environ)
-    yield
-    for name in set(os.environ) - before:
-        os.environ.pop(name)
+pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,7 @@ from cabruca.train.protocols import Record
 ALL = {"tensorboard": True, "mlflow": True, "wandb": True}
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [n for n in os.environ if n.startswith("MLFLOW_")]:
-        monkeypatch.delenv(name)
-    before = set(os.environ)
-    yield
-    for name in set(os.environ) - before:
-        os.environ.pop(name)
+pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 
 
 @pytest.fixture(scope="module")
