@@ -7,6 +7,7 @@ reports are not what a run resumes from (that is the run's own folder), and a si
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import signal
 import threading
@@ -33,6 +34,10 @@ WARN_S = 45.0
 
 START_FAILURES = 3
 """Times that a group which failed to start is tried again; Ray's own default is for ever, in silence."""
+
+STALE_S = 30.0
+"""Seconds for which a machine that is gone may still be counted: Ray's health check, and its look at the nodes every
+20 s. Until then an elastic group is started too large, and fails to."""
 
 Hear = Callable[..., None]
 """Called with every message of the workers: its kind, then what belongs to it."""
@@ -128,10 +133,19 @@ def _trainer(job: Job, team: Team, config: Config, name: str, scratch: str) -> A
             name=name,
             storage_path=scratch,
             failure_config=own.FailureConfig(
-                max_failures=settings.max_failures, controller_failure_limit=START_FAILURES
+                max_failures=settings.max_failures,
+                controller_failure_limit=_start_failures(config, elastic=team.elastic),
             ),
         ),
     )
+
+
+def _start_failures(config: Config, *, elastic: bool) -> int:
+    """Failed starts that a whole run may have; Ray does not begin to count anew when workers are at work again."""
+    settings = config.distributed
+    if not elastic:
+        return max(START_FAILURES, settings.max_failures)
+    return START_FAILURES + settings.max_failures * math.ceil(STALE_S / settings.start_timeout_s)
 
 
 def _fit(trainer: Any, ended: list[Exception | None]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from cabruca.config.load import config_from_dict
 from cabruca.distributed.desk import Failure
-from cabruca.distributed.group import START_FAILURES, _clear, _error_of, _patience_s, _trainer
+from cabruca.distributed.group import START_FAILURES, _clear, _error_of, _patience_s, _start_failures, _trainer
 from cabruca.distributed.team import Team
 from cabruca.distributed.train_job import TrainJob
 from cabruca.distributed.worker import Place
@@ -28,11 +28,22 @@ def test_no_failure_is_tried_for_ever(tmp_path: Path) -> None:
     """Ray's own default starts a group that cannot start again and again, in silence."""
     asked: Any = _trainer(job(), Team(1, 2, {"CPU": 1.0}, False), CONFIG, "run_1", str(tmp_path))
     failure = asked.run_config.failure_config
-    assert (failure.max_failures, failure.controller_failure_limit) == (2, START_FAILURES)
-    assert 0 < START_FAILURES < 10
+    assert (failure.max_failures, failure.controller_failure_limit) == (2, START_FAILURES + 2 * 2)
     scaling = asked.scaling_config
     assert (scaling.min_workers, scaling.max_workers) == (1, 2)
     assert scaling.elastic_resize_monitor_interval_s == 7
+
+
+@pytest.mark.parametrize(
+    ("max_failures", "start_timeout_s", "elastic", "limit"),
+    [(3, 60, False, 3), (0, 60, False, 3), (20, 60, False, 20), (3, 60, True, 6), (3, 10, True, 12), (0, 10, True, 3)],
+)
+def test_a_lost_node_costs_starts_only_while_it_is_still_counted(
+    max_failures: int, start_timeout_s: float, elastic: bool, limit: int
+) -> None:
+    """Ray counts failed starts over the whole run: with three a first lost node left none for growing back."""
+    settings = {"max_failures": max_failures, "start_timeout_s": start_timeout_s}
+    assert _start_failures(config_from_dict({"distributed": settings}), elastic=elastic) == limit
 
 
 def test_patience_covers_every_attempt_to_start() -> None:

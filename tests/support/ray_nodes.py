@@ -43,6 +43,7 @@ def trouble(cluster: Cluster, second: Any, config: Config, grow: bool) -> None:
         ray._private.utils.set_sigterm_handler = lambda _: None  # only a main thread may have one
         cluster.add_node(num_cpus=1)
         print("a node came", flush=True)
+        threading.Event().wait()  # Linux ends a raylet with the thread that started it
 
 
 def main() -> int:
@@ -58,7 +59,7 @@ def main() -> int:
     try:
         return train_on_workers(config, task_factory=FineLine).exit_code
     finally:
-        thread.join(5)
+        thread.join(1)
         cluster.shutdown()
 
 
