@@ -22,6 +22,7 @@ from cabruca.tracking.files import to_json, write_atomic
 from cabruca.tracking.profiling import profiled
 from cabruca.tracking.resume import RunPlan, plan_run, with_statistics
 from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.study_place import StudyPlace
 from cabruca.tracking.system import system_metrics
 from cabruca.tracking.trackers import trackers_of
 from cabruca.tracking.weights import (
@@ -170,9 +171,18 @@ def best_of(plan: RunPlan) -> tuple[float, int] | None:
 
 
 def watched(
-    task: Task, run_dir: RunDir, config: Config, device: torch.device, watchers: Sequence[Callback]
+    task: Task,
+    run_dir: RunDir,
+    config: Config,
+    device: torch.device,
+    watchers: Sequence[Callback],
+    within: StudyPlace | None = None,
 ) -> tuple[Task, list[Callback]]:
-    """The task and all callbacks of a run: system metrics, profiler, `watchers`, trackers."""
+    """The task and all callbacks of a run: system metrics, profiler, `watchers`, trackers.
+
+    Args:
+        within: of a trial, its place in its study.
+    """
     measured = system_metrics(config, device, run_dir.path)  # first: it adds to the records of the others
     task, profiler = profiled(task, run_dir, config)
-    return task, [*measured, *profiler, *watchers, *trackers_of(run_dir, config)]
+    return task, [*measured, *profiler, *watchers, *trackers_of(run_dir, config, within=within)]

@@ -11,6 +11,7 @@ from cabruca.tracking.mlflow import MLflowTracker
 from cabruca.tracking.pictures import PictureWriter
 from cabruca.tracking.plots import ResultsPlot
 from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.study_place import StudyPlace
 from cabruca.tracking.tensorboard import TensorBoardTracker
 from cabruca.tracking.wandb import WandbTracker
 from cabruca.train.protocols import Callback
@@ -27,7 +28,7 @@ PATIENCE_S = {"mlflow": 600.0}
 """How long the end of a run waits for what sends large files; of the others, seconds as `Guarded` says."""
 
 
-def trackers_of(run_dir: RunDir, config: Config) -> list[Callback]:
+def trackers_of(run_dir: RunDir, config: Config, *, within: StudyPlace | None = None) -> list[Callback]:
     """The run's writers of pictures and trackers, each guarded. Trackers come last: at the end they send the files."""
     chosen: dict[str, Callable[[RunDir, Config], Any]] = {}
     if config.validation.save_predictions:

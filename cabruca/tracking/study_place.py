@@ -1,0 +1,34 @@
+"""What a trial's trackers are told of the study around it. Plain values: it travels to the trial's process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StudyPlace:
+    """One trial of a study.
+
+    Attributes:
+        study: its name. study_id: what tells it from another study of the same name in the same place.
+        trial: number. params: what the sampler chose, dotted key -> value.
+        mlflow_parent_run_id: of the study's MLflow run; None where MLflow is off or did not answer: no trial tries it.
+        mlflow_uri, mlflow_experiment_id: where that run is; "" where there is none.
+        wandb_group: the group of the study's W&B runs.
+    """
+
+    study: str
+    study_id: str
+    trial: int
+    params: Mapping[str, Any]
+    mlflow_parent_run_id: str | None = None
+    mlflow_uri: str = ""
+    mlflow_experiment_id: str = ""
+    wandb_group: str = ""
+
+    @property
+    def name(self) -> str:
+        """The trial's name, that of its run folder."""
+        return f"trial_{self.trial:04d}"
