@@ -176,6 +176,7 @@ def watched(
     config: Config,
     device: torch.device,
     watchers: Sequence[Callback],
+    *,
     within: StudyPlace | None = None,
 ) -> tuple[Task, list[Callback]]:
     """The task and all callbacks of a run: system metrics, profiler, `watchers`, trackers.
