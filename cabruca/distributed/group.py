@@ -203,7 +203,8 @@ class _Follower:
 def _error_of(failure: Failure | None, error: Exception | None, troubles: list[str], config: Config) -> Exception:
     if failure is not None:
         known: type[Exception] = getattr(errors, failure.kind, RunError)
-        return known(failure.message if failure.rank == 0 else f"worker {failure.rank}: {failure.message}")
+        named = failure.rank == 0 or "(worker " in failure.message  # what all ranks found out together names its own
+        return known(failure.message if named else f"worker {failure.rank}: {failure.message}")
     settings = config.distributed
     if type(error).__name__ == "ControllerError":
         reason = str(getattr(error, "controller_failure", error)).strip().splitlines()[0]

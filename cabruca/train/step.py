@@ -8,7 +8,7 @@ average) over ranks is what "sum over pictures / pictures in the step" needs; an
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +109,7 @@ class Stepper:
             if before:
                 restore_generators(before, self.runtime.device)
             if self.runtime.any(bool(said)):
-                raise StepTooLarge(said or "on another worker")
+                raise StepTooLarge(_whose(self.runtime.gather(said)))
             raise StepNotCompiled(uncompiled or "on another worker")
         assert done is not None
         return done
@@ -168,3 +168,9 @@ def _hand_out(parameters: list[nn.Parameter], present: Tensor, flat: Tensor) -> 
     for parameter, ranks, piece in zip(parameters, present.tolist(), pieces, strict=True):
         # empty_like + copy_ keeps the memory format that the optimizer's moments have
         parameter.grad = torch.empty_like(parameter).copy_(piece.view(parameter.shape)) if ranks else None
+
+
+def _whose(said: Sequence[str]) -> str:
+    """The words of the first rank that has any; the same on all ranks, which name it."""
+    rank = next(rank for rank, words in enumerate(said) if words)
+    return said[rank] if len(said) == 1 else f"worker {rank}: {said[rank]}"

@@ -13,7 +13,7 @@ from cabruca.distributed.group import START_FAILURES, _clear, _error_of, _patien
 from cabruca.distributed.team import Team
 from cabruca.distributed.train_job import TrainJob
 from cabruca.distributed.worker import Place
-from cabruca.errors import DataError, RunError, TrainingDiverged
+from cabruca.errors import DataError, OutOfMemory, RunError, TrainingDiverged
 from cabruca.run import TaskFactory
 
 CONFIG = config_from_dict({"distributed": {"max_failures": 2, "start_timeout_s": 20, "elastic_check_s": 7}})
@@ -56,6 +56,7 @@ def test_patience_covers_every_attempt_to_start() -> None:
         (Failure(0, "DataError", "a picture is broken"), DataError, "a picture is broken"),
         (Failure(1, "DataError", "a picture is broken"), DataError, "worker 1: a picture is broken"),
         (Failure(1, "TrainingDiverged", "not finite"), TrainingDiverged, "worker 1: not finite"),
+        (Failure(1, "OutOfMemory", "step 1 (worker 0: full)"), OutOfMemory, "step 1 (worker 0: full)"),
         (Failure(1, "KeyError", "x"), RunError, "worker 1: x"),
     ],
 )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cabruca.errors import ConfigError
 from cabruca.runtime import Runtime
-from cabruca.train.protocols import Autocast, Picture, Validation
+from cabruca.train.protocols import Autocast, Losses, Picture, Validation
 
 
 class FineLine(LineTask):
@@ -67,6 +67,23 @@ class BugOnRankOne(FailsOnRankOne):
     """The same by an error that nobody expected."""
 
     error = ZeroDivisionError
+
+
+class HungryRankOne(FineLine):
+    """Its second worker has memory for two pictures at a time."""
+
+    rank = 0
+
+    def train_batches(
+        self, epoch: int, index_batches: Sequence[Sequence[int]], runtime: Runtime
+    ) -> Iterable[tuple[Tensor, Tensor]]:
+        self.rank = runtime.rank
+        return super().train_batches(epoch, index_batches, runtime)
+
+    def losses(self, model: nn.Module, batch: Any) -> Losses:
+        if self.rank == 1 and len(batch[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().losses(model, batch)
 
 
 class SlowLine(FineLine):
