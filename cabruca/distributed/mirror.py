@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,17 @@ class Mirror:
         self._fs, self._root = (filesystem, self.uri) if filesystem is not None else _opened(self.uri)
         self._sent: dict[str, tuple[int, int]] = {}
 
-    def push(self, run_dir: RunDir) -> None:
+    def push(self, run_dir: RunDir, only: Sequence[Path] = ()) -> None:
         """Copy every file that is new or has changed since the last call.
+
+        Args:
+            only: files and folders of the run; empty: all of it.
 
         Raises:
             RunError: the place refuses.
         """
-        files = [path for path in run_dir.path.rglob("*") if path.is_file() and not _temporary(path)]
+        places = [found for place in only or [run_dir.path] for found in (place, *place.rglob("*"))]
+        files = [path for path in places if path.is_file() and not _temporary(path)]
         try:
             for path in sorted(files, key=_order):
                 self._send(path, path.relative_to(run_dir.path).as_posix())

@@ -68,8 +68,11 @@ def train_on_workers(
             planned = plan_training(config, resume=resume, init_from=init_from, explicit=explicit, claims=True)
         plan = planned.plan
         if plan.finished is not None:
+            assert plan.run_dir is not None
             progress = progress_of(plan.config, quiet=quiet, json=json)
-            return already_finished(plan, recipe, [progress], quiet=quiet)
+            result = already_finished(plan, recipe, [progress], quiet=quiet)
+            _store_test(config, plan.run_dir)
+            return result
         with early:
             made = make_task(planned, recipe, config)
             tell(made.findings)
@@ -86,7 +89,22 @@ def train_on_workers(
         result = driver.go(planned, task=recipe.task, statistics=statistics, weights=weights, said=early.records)
     if result.state == "interrupted":
         tell_how_to_go_on(run_dir, *_flags(config))
-    return tested(result, recipe, run_dir, own, quiet=quiet) if result.state == "finished" else result
+    if result.state != "finished":
+        return result
+    result = tested(result, recipe, run_dir, own, quiet=quiet)
+    _store_test(own, run_dir)
+    return result
+
+
+def _store_test(config: Config, run_dir: RunDir) -> None:
+    """The test at a run's end is the driver's: its numbers, pictures and log follow the rest of the run's folder.
+
+    Raises:
+        RunError: the place refuses.
+    """
+    storage = config.distributed.storage_path
+    if storage is not None and run_dir.test.is_dir():
+        Mirror(storage, run_dir.name).push(run_dir, [run_dir.test, run_dir.log])
 
 
 def _flags(config: Config) -> list[str]:

@@ -53,6 +53,16 @@ def test_only_what_changed_is_sent_again_and_temporary_files_never(run_dir: RunD
     assert not list(copy.rglob(".*"))
 
 
+def test_a_part_of_the_folder_is_sent_alone(run_dir: RunDir, tmp_path: Path) -> None:
+    """What a run leaves after its end, such as its test, is not worth sending gigabytes of checkpoints again."""
+    (run_dir.test / "pictures").mkdir(parents=True)
+    (run_dir.test / "metrics.json").write_text("{}")
+    (run_dir.test / "pictures" / "test_1.png").write_bytes(b"png")
+    Mirror(str(tmp_path / "shared"), "alone").push(run_dir, [run_dir.test, run_dir.log])
+    expected = {"test/metrics.json", "test/pictures/test_1.png", "train.log"}
+    assert files(tmp_path / "shared" / "alone").keys() == expected
+
+
 def test_the_newer_side_wins(run_dir: RunDir, tmp_path: Path) -> None:
     mirror = Mirror(str(tmp_path / "shared"), "alone")
     mirror.push(run_dir)

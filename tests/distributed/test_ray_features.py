@@ -20,9 +20,13 @@ from ray_line import (
     weights,
     worker_pids,
 )
+from ray_tasks import FineLine
 
-from cabruca.distributed import group
+from cabruca.config.schema import Config
+from cabruca.distributed import group, ray_train
 from cabruca.errors import RunError
+from cabruca.preparing import Recipe
+from cabruca.tracking.run_dir import RunDir
 from cabruca.train import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -122,3 +126,28 @@ def test_a_run_whose_folder_is_lost_goes_on_from_the_shared_storage(tmp_path: Pa
     code, output = ended(child(config))
     assert code != 0
     assert "already holds a run" in output
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_test_at_the_end_is_in_the_shared_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver measures it after the workers are gone, also when it is made up for later."""
+
+    def measure(run_dir: RunDir, config: Config, quiet: bool) -> None:
+        (run_dir.test / "pictures").mkdir(parents=True)
+        (run_dir.test / "metrics.json").write_text('{"mAP_50": 0.5}')
+        (run_dir.test / "pictures" / "test_1.png").write_bytes(b"png")
+        with run_dir.log.open("a") as log:
+            log.write("tested\n")
+
+    monkeypatch.setattr(ray_train, "recipe_of", lambda _: Recipe(FineLine, lambda _: (), measure))
+    shared = tmp_path / "shared"
+    config = many(tmp_path / "here", training__num_epochs=1, distributed__storage_path=str(shared))
+    for resume in (None, "auto"):
+        on_workers(config, resume=resume)
+        run, copy = tmp_path / "here" / "many", shared / "many"
+        assert (copy / "test" / "metrics.json").read_text() == '{"mAP_50": 0.5}'
+        assert (copy / "test" / "pictures" / "test_1.png").read_bytes() == b"png"
+        assert (copy / "train.log").read_text() == (run / "train.log").read_text()
+        assert "tested" in (copy / "train.log").read_text()
+        for folder in (run, copy):
+            shutil.rmtree(folder / "test")
