@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,10 +31,18 @@ from cabruca.tracking.progress import progress_of
 from cabruca.tracking.reporter import LocalReporter
 from cabruca.tracking.resume import RunPlan, mark_finished
 from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.study_place import StudyPlace
 from cabruca.train.loop import train
-from cabruca.train.protocols import NOTICE, Callback, TrainResult
+from cabruca.train.protocols import NOTICE, Callback, Reporter, TrainResult
 
 _log = logging.getLogger("cabruca.run")
+
+Wrap = Callable[[Reporter], Reporter]
+
+
+def unchanged(reporter: Reporter) -> Reporter:
+    """The reporter of a run that is no trial."""
+    return reporter
 
 
 def run_training(
@@ -48,6 +56,10 @@ def run_training(
     explicit: Mapping[str, Any] | None = None,
     task_factory: TaskFactory | None = None,
     callbacks: Sequence[Callback] = (),
+    wrap: Wrap = unchanged,
+    within: StudyPlace | None = None,
+    cores: int | None = None,
+    test: bool = True,
 ) -> TrainResult:
     """Train on this machine and leave a run folder behind.
 
@@ -61,6 +73,8 @@ def run_training(
         explicit: dotted keys of `config` that came from flags (`optimizer.lr` among them scales every group).
         task_factory: what is learnt; default: the cabruca network. Another task is responsible for its own data check.
         callbacks: more watchers.
+        wrap: puts another reporter around the run's own; a study's trials have one. within: the study, for trackers.
+        cores: that this run may use; default: all. test: False leaves out the test at the end.
 
     Returns:
         How it ended; `exit_code` is 143 or 130 after a signal, else 0.
@@ -75,28 +89,38 @@ def run_training(
     plan = planned.plan
     if plan.finished is not None:
         progress = progress_of(plan.config, quiet=quiet, json=json)
-        return already_finished(plan, recipe, [progress], quiet=quiet, test=not dry_run)
+        return already_finished(plan, recipe, [progress], quiet=quiet, test=test and not dry_run)
     with early:
-        runtime = make_runtime(plan.config)
+        runtime = make_runtime(plan.config, cores)
         made = make_task(planned, recipe, config)
         if dry_run:
             found = [str(finding) for finding in made.findings]
             return try_one_step(plan.config, made.task, runtime, found, json=json, state=plan.state)
         tell(made.findings)
-    session = _Session(quiet=quiet, json=json, callbacks=callbacks, said=early.records)
+    seat = _Seat(wrap, within, test)
+    session = _Session(quiet=quiet, json=json, callbacks=callbacks, said=early.records, seat=seat)
     return _run(plan, made, runtime, session, recipe)
 
 
-def make_runtime(config: Config) -> Runtime:
-    """Device, compute threads and loader processes of a run in this process.
+def make_runtime(config: Config, cores: int | None = None) -> Runtime:
+    """Device, compute threads and loader processes of a run in this process, which may use `cores` (None: all).
 
     Raises:
         DeviceError: the device asked for is not there.
     """
     device = choose_device(config.device)
-    budget = thread_budget(config.data.num_workers)
+    budget = thread_budget(config.data.num_workers, cores)
     set_threads(budget)
     return Runtime.single(device, loaders=budget.loaders)
+
+
+@dataclass(frozen=True)
+class _Seat:
+    """Where a run sits in a study; see `run_training`."""
+
+    wrap: Wrap = unchanged
+    within: StudyPlace | None = None
+    test: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,6 +131,7 @@ class _Session:
     json: bool
     callbacks: Sequence[Callback]
     said: Sequence[logging.LogRecord]
+    seat: _Seat
 
 
 def _run(plan: RunPlan, made: Made, runtime: Runtime, session: _Session, recipe: Recipe) -> TrainResult:
@@ -117,8 +142,10 @@ def _run(plan: RunPlan, made: Made, runtime: Runtime, session: _Session, recipe:
         _log.info("run folder: %s", run_dir.path, extra=NOTICE)
         write_facts(run_dir, config, str(runtime.device), made.weights)
         progress = progress_of(config, quiet=session.quiet, json=session.json, best=best_of(plan))
-        task, watchers = watched(made.task, run_dir, config, runtime.device, [progress])
-        result = train(config, task, runtime=runtime, reporter=reporter, callbacks=[*watchers, *session.callbacks])
+        seat = session.seat
+        task, watchers = watched(made.task, run_dir, config, runtime.device, [progress], within=seat.within)
+        watchers += session.callbacks
+        result = train(config, task, runtime=runtime, reporter=seat.wrap(reporter), callbacks=watchers)
     except BaseException as error:
         reporter.finish(None, error)
         raise
@@ -126,7 +153,9 @@ def _run(plan: RunPlan, made: Made, runtime: Runtime, session: _Session, recipe:
     if reporter.signal_number is not None and result.state == "interrupted":
         tell_how_to_go_on(run_dir)
         return replace(result, exit_code=128 + reporter.signal_number)
-    return tested(result, recipe, run_dir, config, quiet=session.quiet) if result.state == "finished" else result
+    if result.state != "finished" or not session.seat.test:
+        return result
+    return tested(result, recipe, run_dir, config, quiet=session.quiet)
 
 
 def already_finished(
