@@ -121,9 +121,9 @@ class PlainProgress(BaseCallback):
         memory = m.get("memory/cuda_mb", m.get("memory/rss_mb", math.nan))
         cells = (
             f"{record.epoch:>4}/{self.num_epochs:<4}",
-            f"{_number(m.get('train/total_loss')):>7}",
-            f"{_number(m.get('val/total_loss')):>7}",
-            f"{_number(self._last_value):>10}",
+            f"{short_number(m.get('train/total_loss')):>7}",
+            f"{short_number(m.get('val/total_loss')):>7}",
+            f"{short_number(self._last_value):>10}",
             f"{best:>10}",
             f"{rate:>7.1e}" if math.isfinite(rate) else f"{'-':>7}",
             f"{_rate(m.get('time/images_per_s', math.nan)):>6}",
@@ -131,7 +131,7 @@ class PlainProgress(BaseCallback):
             f"{memory / 1024:>4.1f}G",
             f"{duration(self._left_s(record)):>6}",
         )
-        return " ".join(cells) + "".join(f" {_number(m.get(f'train/{p}')):>8}" for p in self._parts(record))
+        return " ".join(cells) + "".join(f" {short_number(m.get(f'train/{p}')):>8}" for p in self._parts(record))
 
     def _parts(self, record: Record) -> list[str]:
         """The losses of the heads, where the terminal is wide enough for them."""
@@ -189,7 +189,7 @@ class LiveProgress(PlainProgress):
         self._metrics = metrics = metrics or self._metrics  # most steps have no numbers: the last ones stay
         losses = {k.removeprefix("train/").removeprefix("loss_"): v for k, v in metrics.items() if "loss" in k}
         first = [(name.removesuffix("_loss"), value) for name, value in losses.items()][:3]
-        shown = " ".join(f"{name} {_number(value, 3)}" for name, value in first)
+        shown = " ".join(f"{name} {short_number(value, 3)}" for name, value in first)
         text = f"{min(epoch + 1, self.num_epochs)}/{self.num_epochs} {shown}"
         self._bar.update(self._task, description=text, completed=max(done, 0), total=total)
 
@@ -257,7 +257,7 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes % 60:02d}" if hours < 24 else f"{hours // 24}d{hours % 24:02d}h"
 
 
-def _number(value: float | None, digits: int = 4) -> str:
+def short_number(value: float | None, digits: int = 4) -> str:
     """At most `digits` significant digits and seven characters."""
     if value is None or not math.isfinite(value):
         return "-"
@@ -266,4 +266,4 @@ def _number(value: float | None, digits: int = 4) -> str:
 
 
 def _rate(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else _number(value, 3)
+    return f"{value:.0f}" if value >= 100 else short_number(value, 3)
