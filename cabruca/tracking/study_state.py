@@ -79,6 +79,19 @@ class TrialState:
         """Whether nothing more comes of it."""
         return self.state in ENDED
 
+    def reopen(self, state: TrialPhase) -> None:
+        """Taken up (again): what an earlier end said no longer holds, what was reported stays."""
+        self.state, self.reason, self.values, self.ended_at = state, "", None, None
+
+    def add(self, result: Result) -> None:
+        """An epoch is reported; one that was reported before, and those after it, were done again."""
+        while self.results and self.results[-1].epoch >= result.epoch:
+            self.results.pop()
+        self.results.append(result)
+        self.epoch, self.elapsed_s = result.epoch, max(self.elapsed_s, result.elapsed_s)
+        if result.memory_mb is not None:
+            self.memory_mb = max(self.memory_mb or 0.0, result.memory_mb)
+
     def best(self, study: Study) -> Best | None:
         """Its best epoch by the study's first metric; None where none has numbers for all metrics of the study.
 
