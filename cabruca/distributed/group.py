@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
+import re
 import signal
 import threading
 import time
@@ -21,6 +21,7 @@ from cabruca import errors
 from cabruca.config.schema import Config
 from cabruca.distributed.cluster import all_resources, free_resources
 from cabruca.distributed.desk import Desk, Failure
+from cabruca.distributed.mirror import opened
 from cabruca.distributed.preflight import Asked, check_fit
 from cabruca.distributed.team import Team, team_of
 from cabruca.distributed.worker import Job, work
@@ -103,13 +104,16 @@ def run_group(job: Job, team: Team, config: Config, *, hear: Hear, scratch: str)
 
 def _clear(scratch: str, run: str) -> None:
     """Remove Ray Train's books of a run; who has its folder claimed is the only one at work on it."""
-    if "://" in scratch:
-        return
-    for folder in Path(scratch).glob(f"{run}_*"):
-        if folder.name.removeprefix(f"{run}_").isdigit():
-            shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # others are at work there
-        Path(scratch).rmdir()
+    from pyarrow.fs import FileSelector, FileType
+
+    with suppress(OSError, RunError):  # a place that is gone has nothing to clear
+        place, root = opened(scratch)
+        for info in place.get_file_info(FileSelector(root, allow_not_found=True)):
+            if info.type == FileType.Directory and re.fullmatch(rf"{re.escape(run)}_\d+", info.base_name):
+                place.delete_dir(info.path)
+    if "://" not in scratch:
+        with suppress(OSError):  # others are at work there
+            Path(scratch).rmdir()
 
 
 def _trainer(job: Job, team: Team, config: Config, name: str, scratch: str) -> Any:

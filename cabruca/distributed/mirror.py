@@ -32,8 +32,8 @@ class Mirror:
     """
 
     def __init__(self, storage_path: str, run: str, filesystem: Any = None) -> None:
-        self.uri = f"{storage_path.rstrip('/')}/{run}"
-        self._fs, self._root = (filesystem, self.uri) if filesystem is not None else _opened(self.uri)
+        self.uri = inside(storage_path, run)
+        self._fs, self._root = (filesystem, self.uri) if filesystem is not None else opened(self.uri)
         self._sent: dict[str, tuple[int, int]] = {}
 
     def push(self, run_dir: RunDir, only: Sequence[Path] = ()) -> None:
@@ -121,7 +121,18 @@ class Mirror:
         temporary.replace(path)
 
 
-def _opened(uri: str) -> tuple[Any, str]:
+def inside(storage_path: str, name: str) -> str:
+    """The path or URI of `name` in there; what stands after a `?` says how the place is reached and stays last."""
+    place, mark, options = storage_path.partition("?") if "://" in storage_path else (storage_path, "", "")
+    return f"{place.rstrip('/')}/{name}{mark}{options}"
+
+
+def opened(uri: str) -> tuple[Any, str]:
+    """pyarrow's file system of a path or URI, and the path in it.
+
+    Raises:
+        RunError: the place cannot be reached.
+    """
     from pyarrow.fs import FileSystem
 
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from cabruca.config.schema import Config
 from cabruca.distributed.cluster import cluster_for
 from cabruca.distributed.group import muster, open_desk, run_group
-from cabruca.distributed.mirror import Mirror
+from cabruca.distributed.mirror import Mirror, inside
 from cabruca.distributed.team import Team, check_batch
 from cabruca.distributed.train_job import TrainJob
 from cabruca.distributed.worker import Place
@@ -213,7 +213,7 @@ class _Driver:
 
 def _scratch(config: Config) -> str:
     """Where Ray Train keeps its own books of a run: a place that every node sees."""
-    place = f"{config.distributed.storage_path or config.output_dir}/.ray"
+    place = inside(config.distributed.storage_path or config.output_dir, ".ray")
     return place if "://" in place else str(Path(place).absolute())
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("pyarrow")
 
 from ray_line import alone, assert_same_weights, many, weights
 
-from cabruca.distributed.mirror import Mirror
+from cabruca.distributed.mirror import Mirror, inside
 from cabruca.errors import RunError
 from cabruca.tracking.run_dir import RunDir
 from cabruca.train import checkpoint
@@ -106,6 +106,19 @@ def test_who_vouches_comes_last(run_dir: RunDir, tmp_path: Path) -> None:
     assert sent[-1] == "status.json"
     for name in ("checkpoint_latest", "checkpoint_best"):
         assert sent.index(f"{name}.pth") < sent.index(f"{name}.json")
+
+
+@pytest.mark.parametrize(
+    ("storage", "expected"),
+    [
+        ("/nfs/runs", "/nfs/runs/plot"),
+        ("/nfs/why?/", "/nfs/why?/plot"),
+        ("s3://bucket/runs/", "s3://bucket/runs/plot"),
+        ("s3://bucket/runs?region=eu-west-1&scheme=http", "s3://bucket/runs/plot?region=eu-west-1&scheme=http"),
+    ],
+)
+def test_the_options_of_a_uri_stay_last(storage: str, expected: str) -> None:
+    assert inside(storage, "plot") == expected
 
 
 def test_a_place_that_is_no_place_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""A scheduler of Ray Tune that stops trials by asking them to.
+
+Ray's own answer STOP kills the trial's process where it stands; of a trial with workers it leaves their resources taken.
+Here the scheduler inside (ASHA, median) decides as ever, the decision is written down and left at the study's desk, and
+Tune is told CONTINUE: the trial asks the desk right after its report, saves, and returns.
+
+The scheduler inside is fed with stand-ins named after the trial's number, never with Ray's own trials. So the results
+in the journal can be fed to a fresh one, in the same order, and it comes to stand where the killed one stood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from cabruca.config.study import Study
+from cabruca.distributed.study_books import StudyBooks
+from cabruca.distributed.trial import Ending
+from cabruca.tracking.study_state import Result
+
+VALUE = "value"
+"""Name under which the scheduler inside finds the study's metric."""
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What the scheduler inside takes for a trial."""
+
+    trial_id: str
+
+
+def make_inner(study: Study) -> TrialScheduler | None:
+    """ASHA or the median rule on our own clock, the epoch; None: all trials live."""
+    settings = study.config.scheduler
+    common: dict[str, Any] = {
+        "time_attr": "epoch",
+        "metric": VALUE,
+        "mode": "max" if study.directions[0] == "maximize" else "min",
+    }
+    grace = min(settings.grace_period, study.max_epochs)
+    if settings.type == "asha":
+        own = {"max_t": study.max_epochs, "grace_period": grace, "reduction_factor": settings.reduction_factor}
+        return ASHAScheduler(**common, **own, stop_last_trials=False)
+    if settings.type == "median":
+        return MedianStoppingRule(**common, grace_period=grace, min_samples_required=settings.min_samples)
+    return None
+
+
+class Cooperative(TrialScheduler):
+    """The scheduler of a study; `endings`: how trials said that they ended, until the search takes note."""
+
+    _supports_buffered_results = False
+
+    def __init__(self, books: StudyBooks) -> None:
+        super().__init__()
+        self._books, self._study = books, books.study
+        self._inner = make_inner(self._study)
+        self._added: dict[int, StandIn] = {}
+        self.endings: dict[int, Ending] = {}
+        self._replay()
+
+    def __reduce__(self) -> Any:
+        return FIFOScheduler, ()  # Tune's own snapshot holds one; nothing is resumed from it
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return True
+
+    def _replay(self) -> None:
+        """Feed the journal's results, in the order in which they came."""
+        for number, result in self._books.replay():
+            self._decide(number, result)
+
+    def _decide(self, number: int, result: Result) -> bool:
+        """Whether the scheduler inside stops the trial here."""
+        name = self._study.metrics[0]
+        if name not in result.metrics or self._inner is None:
+            return False
+        if number not in self._added:
+            self._added[number] = StandIn(f"trial_{number:04d}")
+            self._inner.on_trial_add(None, self._added[number])  # type: ignore[arg-type]
+        row = {"epoch": result.epoch, VALUE: result.metrics[name]}
+        decision = self._inner.on_trial_result(None, self._added[number], row)  # type: ignore[arg-type]
+        return bool(decision == TrialScheduler.STOP) and result.epoch < self._study.max_epochs
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """The scheduler inside hears of a trial with its first result."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        number = int(trial.config["trial"])
+        if "end" in result:
+            self.endings[number] = Ending.from_json(result["end"])
+        elif "epoch" in result and self._books.result(number, result):
+            newest = self._books.state.trials[number].results[-1]
+            if self._decide(number, newest):
+                self._books.decided(number, newest.epoch, self._rung(newest.epoch), self._study.config.scheduler.type)
+        return TrialScheduler.CONTINUE
+
+    def _rung(self, epoch: int) -> int:
+        """The rung of ASHA that an epoch stands on; of the median rule, the epoch itself."""
+        if not isinstance(self._inner, ASHAScheduler):
+            return epoch
+        settings = self._study.config.scheduler
+        rung = float(settings.grace_period)
+        while rung * settings.reduction_factor <= epoch:
+            rung *= settings.reduction_factor
+        return int(rung)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """A trial's process died; Tune starts it again, or gives it up."""
+        number = int(trial.config["trial"])
+        self.endings.pop(number, None)
+        self._books.died(number)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Its last result has been decided on."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """It never ran."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Nobody in particular: Tune starts those that wait in their order."""
+
+    def debug_string(self) -> str:
+        return "" if self._inner is None else f"cooperative {self._inner.debug_string()}"

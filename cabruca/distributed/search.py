@@ -1,0 +1,207 @@
+"""The search of a study: Ray's OptunaSearch on a storage that outlives the driver.
+
+The study's journal is the truth; Optuna's storage follows it. What the two disagree on after a kill is put right when
+the search begins: a trial that was asked and not written down is written down, one whose end was not told is told, one
+that is under way is handed out again, the same trial with the same number and parameters.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from cabruca.config.study import Study
+from cabruca.distributed.study_books import StudyBooks
+from cabruca.distributed.study_sampler import make_sampler
+from cabruca.distributed.study_storage import open_storage, with_space
+from cabruca.distributed.trial import Ending
+
+RETRY = "retry_of"
+"""User attribute of a trial that repeats a failed one."""
+
+OPTUNA_STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+class StudySearch(OptunaSearch):
+    """Gives Ray Tune its trials.
+
+    Args:
+        books: of the study. endings: where the scheduler leaves how a trial said that it ended.
+        on_end: called with the number of a trial that has ended.
+        closed: true when no more trials are to begin.
+    """
+
+    def __init__(
+        self,
+        books: StudyBooks,
+        endings: dict[int, Ending],
+        on_end: Callable[[int], None],
+        closed: Callable[[], bool],
+    ) -> None:
+        self._books, self._endings, self._on_end, self._closed = books, endings, on_end, closed
+        study = books.study
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        modes = ["max" if direction == "maximize" else "min" for direction in study.directions]
+        many = len(modes) > 1
+        storage = open_storage(books.study_dir.optuna_db)
+        super().__init__(
+            space=study.space.suggest,
+            metric=list(study.metrics) if many else study.metrics[0],
+            mode=modes if many else modes[0],
+            sampler=_sampler(study),
+            study_name=with_space(storage, study),
+            storage=storage,
+        )
+        self._live: dict[str, int] = {}
+        self._waiting: deque[int] = deque()
+        self._retries: deque[int] = deque()
+        self._reconcile()
+
+    def __reduce__(self) -> Any:
+        return Searcher, ()  # Tune's own snapshot holds one; nothing is resumed from it
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the study's folder holds all."""
+
+    def retry(self, numbers: Iterable[int]) -> None:
+        """Ask these failed trials again, as new ones with the same parameters."""
+        again = {trial.retry_of for trial in self._books.state.trials.values()}
+        self._retries.extend(number for number in numbers if number not in again)
+
+    # what Ray Tune calls
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._closed():
+            return Searcher.FINISHED
+        if len(self._live) >= self._books.study.config.max_concurrent_trials:
+            return None
+        number = self._next()
+        if number is None:
+            return Searcher.FINISHED
+        self._live[trial_id] = number
+        self._books.hand_out(number)
+        return {"trial": number}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Optuna is told of an epoch's value when the journal holds it."""
+        number = self._live.get(trial_id)
+        if number is not None and "epoch" in result and len(self._books.study.metrics) == 1:
+            self._tell_epochs(number, newest_alone=True)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        number = self._live.pop(trial_id, None)
+        if number is None:
+            return
+        ending = self._endings.pop(number, None)
+        if ending is None:
+            ending = self._of_dead(number)
+        self._books.ended(number, ending)
+        self._tell_end(number)
+        self._on_end(number)
+
+    def _of_dead(self, number: int) -> Ending:
+        epoch, times = self._books.state.trials[number].epoch, self._books.deaths[number]
+        if self._closed():
+            return Ending("interrupted", epoch, "its process ended with the study's")
+        return Ending(
+            "failed",
+            epoch,
+            f"its process died {times} times without a word (killed, or out of the machine's memory); last after epoch "
+            f"{epoch}; max_failures {self._books.study.config.max_failures} allows no more",
+        )
+
+    # the trials
+
+    def _next(self) -> int | None:
+        """The number of the next trial: one under way, a repetition, a new one; None: all are asked."""
+        if self._waiting:
+            return self._waiting.popleft()
+        if self._retries:
+            failed = self._retries.popleft()
+            return self._ask(self._frozen(failed).params, retry_of=failed)
+        study, state = self._books.study, self._books.state
+        own = sum(trial.retry_of is None for trial in state.trials.values())
+        if own >= study.config.num_trials or self._is_exhausted(own):
+            return None
+        points = study.config.points_to_evaluate
+        return self._ask(study.space.encode(study.space.point(points[own])) if own < len(points) else None)
+
+    def _is_exhausted(self, asked: int) -> bool:
+        """Whether a grid has been walked."""
+        study = self._books.study
+        if study.config.sampler.type != "grid":
+            return False
+        size = 1
+        for values in study.space.grid().values():
+            size *= len(values)
+        return asked >= size
+
+    def _ask(self, fixed: dict[str, Any] | None, retry_of: int | None = None) -> int:
+        if fixed is not None and not self._of_state(TrialState.WAITING):
+            self._ot_study.enqueue_trial(fixed, user_attrs={} if retry_of is None else {RETRY: retry_of})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._write_down(self._ot_study.ask())
+
+    def _write_down(self, trial: Trial) -> int:
+        """Draw what is not drawn yet, and make the trial one of the journal's."""
+        params = self._books.study.space.suggest(trial)
+        retry_of = trial.user_attrs.get(RETRY)
+        more = {} if retry_of is None else {"retry_of": retry_of}
+        self._books.write("asked", trial=trial.number, params=params, **more)
+        return int(trial.number)
+
+    # what a kill left
+
+    def _reconcile(self) -> None:
+        for frozen in self._of_state(TrialState.RUNNING):
+            trial = self._books.state.trials.get(frozen.number)
+            if trial is None:
+                self._waiting.append(self._write_down(Trial(self._ot_study, frozen._trial_id)))
+                continue
+            self._tell_epochs(frozen.number)
+            if trial.ended:
+                self._tell_end(frozen.number)
+            else:
+                self._waiting.append(frozen.number)
+
+    def _of_state(self, state: TrialState) -> list[FrozenTrial]:
+        found: list[FrozenTrial] = self._ot_study.get_trials(deepcopy=False, states=(state,))
+        return sorted(found, key=lambda frozen: frozen.number)
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        found: FrozenTrial = self._ot_study.get_trials(deepcopy=False)[number]
+        return found
+
+    def _tell_epochs(self, number: int, *, newest_alone: bool = False) -> None:
+        """Values of the first metric that Optuna has not heard of."""
+        study, storage = self._books.study, self._ot_study._storage
+        if len(study.metrics) > 1:
+            return
+        results = self._books.state.trials[number].results[-1 if newest_alone else 0 :]
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self._ot_study._study_id, number)
+        known = storage.get_trial(trial_id).intermediate_values
+        for result in results:
+            if study.metrics[0] in result.metrics and result.epoch not in known:
+                storage.set_trial_intermediate_value(trial_id, result.epoch, result.metrics[study.metrics[0]])
+
+    def _tell_end(self, number: int) -> None:
+        trial = self._books.state.trials[number]
+        state = OPTUNA_STATES.get(trial.state)
+        if state is None:
+            return  # interrupted: Optuna takes it for running, and so it is handed out again
+        values = list(trial.values) if state == TrialState.COMPLETE and trial.values else None
+        self._ot_study.tell(number, values, state=state)
+
+
+def _sampler(study: Study) -> Any:
+    settings = study.config.sampler
+    return make_sampler(settings.type, settings.seed, study.space, many=study.config.max_concurrent_trials > 1)

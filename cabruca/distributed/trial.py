@@ -1,0 +1,244 @@
+"""A trial of a study: the function that Ray Tune runs, in a process that serves one trial after the other.
+
+What is left of an earlier attempt decides where it begins: its run folder, and what the study's journal knows of it.
+Whatever goes wrong inside is this trial's failure, with an autopsy in its folder; it never ends the study.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cabruca.distributed.autopsy import write_autopsy
+from cabruca.distributed.study_desk import Order
+from cabruca.distributed.trial_lines import DeskLine, TuneLine
+from cabruca.distributed.trial_reporter import PAUSED, Line, TrialReporter, refuse_not_a_number, result_of
+from cabruca.errors import RunError
+from cabruca.preparing import TaskFactory
+from cabruca.run import run_training
+from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.status import StatusFile, is_alive, read_status
+from cabruca.train import checkpoint
+from cabruca.train.protocols import Reporter, TrainResult
+
+BURIAL_S = 60.0
+"""How long a trial waits for the process of its earlier attempt to be gone."""
+
+FORWARD_S = 0.05
+"""Seconds between looks at what a trial's workers have told."""
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """The same for all trials of a study; plain values and handles.
+
+    Attributes:
+        desk: handle of the study's desk. task: makes the task; None: the cabruca network.
+        metrics: that the study compares by. workers: of a trial. cores: of a trial's process, or of each worker.
+        folder: where the command was given; relative paths begin there.
+    """
+
+    desk: Any
+    task: TaskFactory | None
+    metrics: tuple[str, ...]
+    workers: int
+    cores: int
+    folder: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt at a trial ended; its state is `finished`, `stopped`, `failed`, `interrupted` or `paused`."""
+
+    state: str
+    epoch: int
+    reason: str
+
+    def to_json(self) -> str:
+        return json.dumps(self.__dict__)
+
+    @classmethod
+    def from_json(cls, text: str) -> Ending:
+        return cls(**json.loads(text))
+
+
+def run_trial(config: Mapping[str, Any], job: TrialJob) -> dict[str, Any]:
+    """What Ray Tune calls; the study's search chose `config`, which is the trial's number.
+
+    Returns:
+        The last report of the trial: its ending.
+
+    Raises:
+        SystemExit: Tune takes the process away.
+    """
+    import ray
+
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")  # a trial that is taken away may close its books
+    with contextlib.suppress(OSError):
+        os.chdir(job.folder)
+    clean_process()
+    order: Order = ray.get(job.desk.order.remote(config["trial"]))
+    ending = Attempt(job, order).go()
+    if ending.reason == PAUSED:
+        raise SystemExit(0)
+    return {"trial": order.number, "end": ending.to_json()}
+
+
+def clean_process() -> None:
+    """What an earlier trial of this process may have left and that a run does not set itself."""
+    import torch
+
+    gc.collect()
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+class Attempt:
+    """One attempt at a trial."""
+
+    def __init__(self, job: TrialJob, order: Order) -> None:
+        self._job, self._order = job, order
+        self._config = order.config
+        self._run_dir = RunDir(Path(order.config.output_dir) / str(order.config.experiment_name))
+        self._line = TuneLine(job.desk, order.number)
+
+    def go(self) -> Ending:
+        """Train as far as the study wants it; every failure of the trial is caught."""
+        try:
+            wait_for_the_dead(self._run_dir)
+            return self._catch_up() or self._train()
+        except Exception as error:
+            epoch = int((read_status(self._run_dir.status) or {}).get("epoch", 0))
+            said = write_autopsy(self._run_dir, self._config, error, epoch)
+            self._mark("failed", epoch, said)
+            return Ending("failed", epoch, said)
+
+    def _catch_up(self) -> Ending | None:
+        """Tell the study what was done and saved before this attempt and has not reached it."""
+        known = self._order.known
+        for row in untold(self._run_dir, known):
+            metrics = {name: value for name, value in row.items() if isinstance(value, float | int)}
+            metrics = {name: float(value) for name, value in metrics.items() if "/" in name}
+            refuse_not_a_number(_with_nan(row, self._job.metrics) | metrics, self._job.metrics, row["epoch"])
+            self._line.tell(result_of(row["epoch"], row["step"], metrics, self._order.elapsed_s))
+            known = int(row["epoch"])
+        stop = self._line.stop_asked()
+        if stop is not None and known < self._config.training.num_epochs:
+            self._mark("stopped", known, stop)
+            return Ending("stopped", known, stop)
+        leave = self._line.leave_asked()
+        return None if leave is None else Ending("interrupted", known, leave)
+
+    def _train(self) -> Ending:
+        resume = "auto" if self._run_dir.holds_run and not self._run_dir.was_stillborn else None
+        result = self._alone(resume) if self._job.workers == 1 else self._on_workers(resume)
+        return Ending(result.state, result.epochs, result.message)
+
+    def _wrap(self) -> Callable[[Reporter], Reporter]:
+        line: Line = self._line if self._job.workers == 1 else DeskLine(self._job.desk, self._order.number)
+        epochs = self._config.training.num_epochs
+        return partial(
+            TrialReporter, line=line, metrics=self._job.metrics, epochs=epochs, elapsed_s=self._order.elapsed_s
+        )
+
+    def _alone(self, resume: str | None) -> TrainResult:
+        return run_training(
+            self._config,
+            resume=resume,
+            quiet=True,
+            task_factory=self._job.task,
+            wrap=self._wrap(),
+            within=self._order.place,
+            cores=self._job.cores,
+            test=False,
+        )
+
+    def _on_workers(self, resume: str | None) -> TrainResult:
+        """Ray Train inside the trial; this thread hands what rank 0 tells on to Ray Tune."""
+        from cabruca.distributed.ray_train import train_on_workers
+
+        found: list[TrainResult | BaseException] = []
+
+        def run() -> None:
+            try:
+                found.append(
+                    train_on_workers(
+                        self._config,
+                        resume=resume,
+                        quiet=True,
+                        task_factory=self._job.task,
+                        wrap=self._wrap(),
+                        within=self._order.place,
+                        test=False,
+                    )
+                )
+            except BaseException as error:
+                found.append(error)
+
+        thread = threading.Thread(target=run, name="cabruca-trial", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(FORWARD_S)
+            self._forward()
+        self._forward()
+        if isinstance(found[0], BaseException):
+            raise found[0]
+        return found[0]
+
+    def _forward(self) -> None:
+        import ray
+
+        for result in ray.get(self._job.desk.take.remote(self._order.number)):
+            self._line.tell(result)
+            ray.get(self._job.desk.answer.remote(self._order.number, result["epoch"]))
+
+    def _mark(self, state: Any, epoch: int, message: str) -> None:
+        """The run folder says how the trial is left, where no run was there to say so."""
+        if self._run_dir.path.is_dir():
+            StatusFile(self._run_dir.status).set(state, epoch=epoch, message=message)
+
+
+def wait_for_the_dead(run_dir: RunDir, patience_s: float = BURIAL_S) -> None:
+    """Wait until the process of an earlier attempt, whose driver was killed, is gone.
+
+    Raises:
+        RunError: it is not.
+    """
+    end = time.monotonic() + patience_s
+    while is_alive(read_status(run_dir.status)):
+        if time.monotonic() > end:
+            status = read_status(run_dir.status) or {}
+            raise RunError(
+                f"run {run_dir.path} is still going on (process {status.get('pid')} on {status.get('host')}); stop it"
+            )
+        time.sleep(0.1)
+
+
+def untold(run_dir: RunDir, known: int) -> Iterator[dict[str, Any]]:
+    """Rows of the history of epochs after `known` that a checkpoint vouches for."""
+    newest = checkpoint.newest_intact(run_dir.checkpoints)
+    if newest is None:
+        return
+    saved = int((checkpoint.sidecar_of(newest) or {}).get("epoch") or 0)
+    for line in run_dir.metrics.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError):  # torn by a kill
+            row = json.loads(line)
+            if "time/epoch_s" in row and known < row["epoch"] <= saved:
+                yield row
+
+
+def _with_nan(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, float]:
+    """The metrics that a row has as null."""
+    return {name: float("nan") for name in names if name in row and row[name] is None}

@@ -1,0 +1,49 @@
+"""The two lines from a trial to its study: through Ray Tune, and from a worker through the study's desk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+LOOK_S = 0.02
+"""Seconds between a worker's looks at whether the study has decided."""
+
+
+@dataclass(frozen=True)
+class _DeskSide:
+    desk: Any
+    number: int
+
+    def stop_asked(self) -> str | None:
+        import ray
+
+        found: str | None = ray.get(self.desk.stop_of.remote(self.number))
+        return found
+
+    def leave_asked(self) -> str | None:
+        import ray
+
+        found: str | None = ray.get(self.desk.leave_asked.remote())
+        return found
+
+
+class TuneLine(_DeskSide):
+    """In the trial's own process: Ray Tune lets it go on when the driver has decided."""
+
+    def tell(self, result: Mapping[str, Any]) -> None:
+        from ray import tune
+
+        tune.report({"trial": self.number, **result})
+
+
+class DeskLine(_DeskSide):
+    """In a worker, rank 0: the trial's own process hands it on."""
+
+    def tell(self, result: Mapping[str, Any]) -> None:
+        import ray
+
+        ray.get(self.desk.tell.remote(self.number, dict(result)))
+        while not ray.get(self.desk.is_decided.remote(self.number, result["epoch"])):
+            time.sleep(LOOK_S)
