@@ -1,0 +1,206 @@
+"""The page: HTML put together from escaped parts, with its pictures inside."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from cabruca.commands import command
+from cabruca.config.load import redact
+from cabruca.config.study import Study, best_config
+from cabruca.config.views import differences
+from cabruca.errors import ConfigError
+from cabruca.study_report import plots
+from cabruca.study_report.cautions import cautions
+from cabruca.study_report.parts import autopsies, repeated, saved
+from cabruca.study_report.style import STYLE
+from cabruca.tracking.files import write_atomic
+from cabruca.tracking.progress import duration, short_number
+from cabruca.tracking.study_dir import StudyDir
+from cabruca.tracking.study_state import ENDED, StudyState, TrialPhase, TrialState
+from cabruca.tracking.study_tables import Row, parameter_keys, parameter_value, rows_of
+
+UNTOLD = ("experiment_name", "output_dir")
+"""Keys that say where a run lies, not what it learnt."""
+
+
+def write_report(study: Study, study_dir: StudyDir, state: StudyState) -> Path:
+    """Write the study's report.html and give its path back. Reads autopsies and repeats from the study's folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_atomic(study_dir.report, page(study, study_dir, state), durable=False)
+    return study_dir.report
+
+
+def page(study: Study, study_dir: StudyDir, state: StudyState) -> str:
+    """The whole page."""
+    again = repeated(study_dir, state, study)
+    sections = [
+        _summary(study, state),
+        _section("Winner", _winner(study, study_dir, state)),
+        _section("With caution", _list(cautions(study, state, again))),
+        _section("Pareto front", _picture(plots.front(study, state), "the metrics against each other")),
+        _section("Leaderboard", _leaderboard(study, state)),
+        _section("Curves", _picture(plots.curves(study, state), "the metric over the epochs, a line a trial"), _CURVES),
+        _section("Parameters", _picture(plots.scatter(study, state), "each parameter against the metric"), _SCATTER),
+        _section("Repeated over several seeds", _repeats(study, again)),
+        _section("What stopping early saved", _saved(study, state)),
+        _section("Failed trials", "".join(_autopsy(trial, found) for trial, found in autopsies(study_dir, state))),
+        _section("Settings of the study", _settings(study)),
+    ]
+    title = f"Study {study.config.name}"
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    body = f"<main><h1>{escape(title)}</h1>{''.join(sections)}</main>"
+    return f'<!doctype html>\n<html lang="en"><head>{head}{viewport}</head><body>{body}</body></html>\n'
+
+
+_CURVES = "Thick: the best trial. Faded: stopped early. A cross: failed. Dotted: rungs at which trials were stopped."
+_SCATTER = "Large: the best trial. Grey: stopped early, so with fewer epochs than the others."
+
+
+def _section(title: str, content: str, note: str = "") -> str:
+    if not content:
+        return ""
+    told = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f"<section><h2>{escape(title)}</h2>{told}{content}</section>"
+
+
+def _summary(study: Study, state: StudyState) -> str:
+    counted: tuple[TrialPhase, ...] = ("stopped", "running", "waiting", "interrupted", "failed")
+    trials = [f"{state.count(*ENDED)} of {max(study.config.num_trials, state.count())} trials done"]
+    trials += [f"{state.count(phase)} {phase}" for phase in counted if state.count(phase)]
+    wanted = {"maximize": "as large as possible", "minimize": "as small as possible"}
+    metrics = [f"{name}, {wanted[way]}" for name, way in zip(study.metrics, study.directions, strict=True)]
+    facts = {
+        "trials": ", ".join(trials),
+        "metric": "; ".join(metrics),
+        "work": f"{duration(sum(trial.elapsed_s for trial in state.trials.values()))} in all trials together",
+        "configuration": study.config.config,
+        "written": time.strftime("%Y-%m-%d %H:%M"),
+    }
+    return _table([], [[key, value] for key, value in facts.items()], kind="facts")
+
+
+def _winner(study: Study, study_dir: StudyDir, state: StudyState) -> str:
+    best = state.best(study)
+    value = None if best is None else best.best(study)
+    if best is None or value is None:
+        return "<p>No trial has a value yet.</p>"
+    numbers = ", ".join(f"{m} {short_number(v)}" for m, v in zip(study.metrics, value.values, strict=True))
+    told = f"<p class='big'>Trial {best.number}: {escape(numbers)} after epoch {value.epoch}</p>"
+    if len(study.metrics) > 1:
+        told += f"<p>Best by the first metric; the Pareto front has {len(state.front(study))} trials.</p>"
+    train = command("train", "--config", study_dir.best_config)
+    return told + _differences(study, best) + f"<p>Train it: <code>{escape(train)}</code></p>"
+
+
+def _differences(study: Study, best: TrialState) -> str:
+    try:
+        found = differences(study.base, best_config(study, best.params))
+    except ConfigError as error:  # a base configuration that was edited by hand since
+        return f"<p>{escape(str(error))}</p>"
+    rows = [[key, *map(_value, pair)] for key, pair in redact(dict(found)).items() if key not in UNTOLD]
+    if not rows:
+        return "<p>Its configuration is the base configuration's.</p>"
+    return _table(["key", "base configuration", "winner"], rows, marked=[key for key, *_ in rows if key in best.params])
+
+
+def _leaderboard(study: Study, state: StudyState) -> str:
+    rows = rows_of(study, state)
+    keys = parameter_keys(rows)
+    head = ["#", "trial", "state", "epoch", *study.metrics, "at epoch", "stopped at rung", "time", "memory", *keys]
+    cells = [_leaderboard_cells(row, keys) for row in rows]
+    return _table(head, cells, classes=[f"state-{row.state}" for row in rows], kind="wide")
+
+
+def _leaderboard_cells(row: Row, keys: Sequence[str]) -> list[str]:
+    memory = "" if row.memory_mb is None else f"{row.memory_mb / 1024:.1f} GB"
+    again = "" if row.retry_of is None else f" (trial {row.retry_of} again)"
+    return [
+        *(_value(row.rank), f"{row.trial}{again}", row.state, _value(row.epoch)),
+        *(short_number(value) for value in row.best),
+        *(_value(row.best_epoch), _value(row.rung), duration(row.elapsed_s or 0.0), memory),
+        *(_value(row.params[key]) if key in row.params else "" for key in keys),
+    ]
+
+
+def _repeats(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    head = ["trial", "in the study", "mean", "deviation", "seeds", "values"]
+    cells = [
+        [
+            *(str(row["trial"]), short_number(row["study_value"]), short_number(row["mean"])),
+            *(short_number(row["deviation"]), str(len(row["values"])), ", ".join(map(short_number, row["values"]))),
+        ]
+        for row in rows
+    ]
+    return _table(head, cells) + _picture(plots.repeats(rows, study.metrics[0]), "values over seeds")
+
+
+def _saved(study: Study, state: StudyState) -> str:
+    found = saved(study, state)
+    if not found.trials or study.config.scheduler.type == "none":
+        return ""
+    text = (
+        f"{found.run} of {found.asked} epochs were run: {study.config.scheduler.type} spared {found.share:.0%} of them "
+        f"in {found.trials} trials of {study.max_epochs} epochs."
+    )
+    rows = [[f"after epoch {rung}", str(count)] for rung, count in found.rungs.items()]
+    return f"<p>{escape(text)}</p>" + (_table(["rung", "trials stopped there"], rows) if rows else "")
+
+
+def _autopsy(trial: TrialState, found: Mapping[str, Any]) -> str:
+    rows = [[key.replace("_", " "), _text(value)] for key, value in found.items() if value not in (None, "", [], {})]
+    why = escape(f"Trial {trial.number}, after {trial.epoch} epochs: {trial.reason or 'reason not known'}")
+    return f"<details open><summary>{why}</summary>{_table([], rows, kind='facts')}</details>"
+
+
+def _settings(study: Study) -> str:
+    raw = redact(study.config.model_dump(mode="json"))
+    rows = [[key, _text(value)] for key, value in raw.items() if value not in (None, [], {})]
+    return _table([], rows, kind="facts")
+
+
+def _table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    kind: str = "",
+    classes: Sequence[str] = (),
+    marked: Sequence[str] = (),
+) -> str:
+    """Rows of plain text, escaped here. `classes`: one a row; `marked`: first cells of rows that are set bold."""
+    top = f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>" if head else ""
+    lines = []
+    for place, row in enumerate(rows):
+        name = classes[place] if classes else "marked" if row[0] in marked else ""
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        lines.append(f"<tr class='{escape(name)}'>{cells}</tr>")
+    return f"<div class='scroll'><table class='{kind}'>{top}<tbody>{''.join(lines)}</tbody></table></div>"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+
+
+def _picture(png: bytes | None, text: str) -> str:
+    if png is None:
+        return ""
+    return f'<img alt="{escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def _value(value: Any) -> str:
+    return "" if value is None else parameter_value(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)

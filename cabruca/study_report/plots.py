@@ -1,0 +1,143 @@
+"""The report's pictures, as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cabruca.config.study import Study
+from cabruca.tracking.study_state import StudyState, TrialState
+from cabruca.tracking.study_tables import parameter_value
+
+WINNER, KEPT, FADED, FAILED = "#c1440e", "#2f6b4f", "#9aa5a0", "#b00020"
+"""Colours of the best trial, of those that ran on, of those that were stopped, of those that failed."""
+
+
+def curves(study: Study, state: StudyState) -> bytes | None:
+    """The first metric over the epochs, a line a trial; stopped ones are faded, the best one is thick."""
+    lines = [(trial, *_curve(trial, study.metrics[0])) for trial in state.trials.values()]
+    if not any(epochs for _, epochs, _ in lines):
+        return None
+    best = state.best(study)
+    figure, (axes,) = _figure(1)
+    for trial, epochs, values in sorted(lines, key=lambda line: line[0].state != "stopped"):
+        style = _line_style(trial, is_best=best is not None and trial.number == best.number)
+        axes.plot(epochs, values, marker=".", **style)
+        if trial.state == "failed" and epochs:
+            axes.plot(epochs[-1:], values[-1:], marker="x", color=FAILED, zorder=4)
+    for rung in sorted({trial.rung for trial in state.trials.values() if trial.rung is not None}):
+        axes.axvline(rung, color="#bbbbbb", linewidth=0.8, linestyle=":", zorder=0)
+    axes.set(xlabel="epoch", ylabel=study.metrics[0], xlim=(0.8, max(study.max_epochs, 2) + 0.2))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="best", fontsize="small")
+    return _png(figure)
+
+
+def _curve(trial: TrialState, metric: str) -> tuple[list[int], list[float]]:
+    found = [(result.epoch, result.metrics[metric]) for result in trial.results if metric in result.metrics]
+    return [epoch for epoch, _ in found], [value for _, value in found]
+
+
+def _line_style(trial: TrialState, *, is_best: bool) -> dict[str, Any]:
+    if is_best:
+        return {"color": WINNER, "linewidth": 2.4, "zorder": 3, "label": f"best: trial {trial.number}"}
+    if trial.state == "stopped":
+        return {"color": FADED, "alpha": 0.45, "linewidth": 1.0}
+    return {"color": FAILED if trial.state == "failed" else KEPT, "alpha": 0.8, "linewidth": 1.2}
+
+
+def scatter(study: Study, state: StudyState) -> bytes | None:
+    """One panel a parameter: its value against the trial's best value of the first metric."""
+    points = [(trial, best.value, best.epoch) for trial in state.trials.values() if (best := trial.best(study))]
+    keys = [key for key in study.space.keys if any(key in trial.params for trial, _, _ in points)]
+    if not points or not keys:
+        return None
+    best_trial = state.best(study)
+    figure, panels = _figure(len(keys))
+    for key, axes in zip(keys, panels, strict=False):
+        own = [(trial, value) for trial, value, _ in points if key in trial.params]
+        places = _places(axes, study, key, [trial.params[key] for trial, _ in own])
+        for (trial, value), x in zip(own, places, strict=True):
+            winner = best_trial is not None and trial.number == best_trial.number
+            color = WINNER if winner else FADED if trial.state == "stopped" else KEPT
+            axes.scatter([x], [value], s=70 if winner else 30, color=color, alpha=0.85, zorder=3 if winner else 2)
+        axes.set(xlabel=key, ylabel=study.metrics[0])
+    return _png(figure)
+
+
+def _places(axes: Axes, study: Study, key: str, values: Sequence[Any]) -> list[float]:
+    """Where the values stand on the axis: numbers as they are, anything else by name in the order of the choices."""
+    parameter = study.space[key]
+    if parameter.kind == "choice":
+        # an extended study may have tried what its space does not hold any more
+        names = list(dict.fromkeys(parameter_value(choice) for choice in (*parameter.choices, *values)))
+        axes.set_xticks(range(len(names)), [name[:22] for name in names], rotation=15 if len(names) > 2 else 0)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        # side by side rather than on top of each other, and the same in every report
+        return [names.index(parameter_value(value)) + 0.24 * math.sin(7.0 * i) for i, value in enumerate(values)]
+    if parameter.kind == "loguniform":
+        axes.set_xscale("log")
+    return [float(value) for value in values]
+
+
+def front(study: Study, state: StudyState) -> bytes | None:
+    """The first two metrics against each other, the Pareto front joined; None with one metric."""
+    points = [(trial, best.values) for trial in state.trials.values() if (best := trial.best(study))]
+    if len(study.metrics) < 2 or not points:
+        return None
+    on_front = {trial.number for trial in state.front(study)}
+    figure, (axes,) = _figure(1)
+    for trial, values in points:
+        axes.scatter(values[0], values[1], s=45, color=WINNER if trial.number in on_front else FADED, zorder=2)
+        if trial.number in on_front:
+            axes.annotate(f" {trial.number}", (values[0], values[1]), fontsize="small")
+    edge = sorted(values[:2] for trial, values in points if trial.number in on_front)
+    axes.plot([x for x, _ in edge], [y for _, y in edge], color=WINNER, linewidth=1, zorder=1)
+    axes.set(xlabel=study.metrics[0], ylabel=study.metrics[1])
+    return _png(figure)
+
+
+def repeats(rows: Sequence[Mapping[str, Any]], metric: str) -> bytes | None:
+    """The values of every repetition beside the one that the study saw. Rows as `parts.repeated` gives them."""
+    if not rows:
+        return None
+    figure, (axes,) = _figure(1)
+    for place, row in enumerate(rows):
+        axes.scatter([place] * len(row["values"]), row["values"], color=KEPT, s=36, label=None if place else "repeated")
+        if row["mean"] is not None:
+            axes.errorbar(place + 0.12, row["mean"], row["deviation"] or 0.0, fmt="_", color=KEPT, capsize=4)
+        if row["study_value"] is not None:
+            label = None if place else "in the study"
+            axes.scatter([place], [row["study_value"]], marker="D", color=WINNER, s=48, label=label, zorder=3)
+    axes.set_xticks(range(len(rows)), [f"trial {row['trial']}" for row in rows])
+    axes.set(ylabel=metric, xlim=(-0.5, len(rows) - 0.5))
+    axes.legend(fontsize="small")
+    return _png(figure)
+
+
+def _figure(panels: int) -> tuple[Figure, list[Axes]]:
+    columns = min(panels, 3)
+    rows = math.ceil(panels / columns)
+    # not pyplot: it keeps global state
+    size = (8.4, 4.0) if panels == 1 else (3.6 * columns, 3.1 * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    found = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in found[panels:]:
+        axes.set_axis_off()
+    for axes in found[:panels]:
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, found[:panels]
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110)
+    return out.getvalue()
