@@ -37,17 +37,20 @@ CROWNS: tuple[tuple[str, str], ...] = (
 """Columns that the loader's `predict` gives."""
 
 
-def log_model(client: Any, experiment_id: str, run_id: str, run_dir: RunDir) -> None:
+def log_model(client: Any, experiment_id: str, run_id: str, run_dir: RunDir) -> str | None:
     """Send the model of `checkpoint_best`; nothing where there is none, or where it is no network of ours.
 
     Args:
         client: a `MlflowClient`.
+
+    Returns:
+        The logged model's id; "" of a server that knows none and got a folder of the run; None where nothing was sent.
     """
     if not run_dir.best.is_file():
-        return
+        return None
     state = checkpoint.read(run_dir.best)
     if "input" not in (state.get("task") or {}):
-        return
+        return None
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / NAME
         save_model(state, model)
@@ -55,9 +58,10 @@ def log_model(client: Any, experiment_id: str, run_id: str, run_dir: RunDir) -> 
             logged = client.create_logged_model(experiment_id, name=NAME, source_run_id=run_id)
         except Exception:  # a server of before MLflow 3: a folder of the run does as well
             client.log_artifacts(run_id, str(model), NAME)
-            return
+            return ""
         client.log_model_artifacts(logged.model_id, str(model))
         client.finalize_logged_model(logged.model_id, "READY")
+        return str(logged.model_id)
 
 
 def save_model(state: State, path: Path) -> None:

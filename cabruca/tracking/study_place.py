@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,11 @@ class StudyPlace:
     wandb_group: str = ""
 
     @property
-    def name(self) -> str:
-        """The trial's name, that of its run folder."""
-        return f"trial_{self.trial:04d}"
+    def wandb_id(self) -> str:
+        """The id of the trial's W&B run."""
+        return short_id(f"{self.study_id}/{self.trial}")
+
+
+def short_id(text: str) -> str:
+    """16 hexadecimal digits of `text`'s SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,8 +8,10 @@ from typing import Any
 
 from cabruca.config.schema import Config
 from cabruca.tracking.files import to_json
+from cabruca.tracking.guarded import interrupted
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.scalars import best_scalar, finite, flatten, step_scalars
+from cabruca.tracking.study_place import StudyPlace
 from cabruca.train.protocols import BaseCallback, Record, RunInfo, TrainResult
 
 HPARAM_SECTIONS = ("model", "data", "optimizer", "scheduler", "loss", "training")
@@ -22,10 +24,11 @@ class TensorBoardTracker(BaseCallback):
     A resumed run writes one more event file into the same folder, with `purge_step`, so that TensorBoard hides
     what an undisturbed run would not have. The HPARAMS tab gets one row a run, with the configuration and `best/...`,
     the best value of the monitored metric; it is written when the run is over, not when it is interrupted, because
-    TensorBoard keeps the first such row of a run for ever.
+    TensorBoard keeps the first such row of a run for ever. The row of a trial has what its sampler chose, and is there
+    for a failed trial too: `tensorboard --logdir <study>/trials` lists them all.
     """
 
-    def __init__(self, run_dir: RunDir, config: Config) -> None:
+    def __init__(self, run_dir: RunDir, config: Config, within: StudyPlace | None = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside tensorboard are not ours to mend
             from torch.utils.tensorboard import SummaryWriter
@@ -33,6 +36,7 @@ class TensorBoardTracker(BaseCallback):
         self._make = SummaryWriter
         self._summaries: Any = hparams
         self._monitor = config.training.monitor_metric
+        self._within = within
         self._config: Mapping[str, Any] = {}
         self._folder = str(run_dir.tensorboard)
         self._writer: SummaryWriter | None = None
@@ -58,17 +62,18 @@ class TensorBoardTracker(BaseCallback):
     def on_end(self, result: TrainResult | None, error: BaseException | None) -> None:
         if self._writer is None:
             return
-        if result is not None and result.state != "interrupted":
+        if (result is not None or self._within is not None) and not interrupted(result, error):
             self._hyperparameters(result)
         self._writer.close()
 
-    def _hyperparameters(self, result: TrainResult) -> None:
+    def _hyperparameters(self, result: TrainResult | None) -> None:
         # not `add_hparams`: it would make a second run, in a folder named by the second
         writer: Any = self._writer
-        best = best_scalar(result, self._monitor)
-        self._scalars(best, result.step)
-        for summary in self._summaries(hyperparameters(self._config), best):
-            writer.file_writer.add_summary(summary, result.step)
+        best, step = (best_scalar(result, self._monitor), result.step) if result else ({}, None)
+        self._scalars(best, step or 0)
+        given = as_hyperparameters(self._within.params) if self._within else hyperparameters(self._config)
+        for summary in self._summaries(given, best):
+            writer.file_writer.add_summary(summary, step)
 
     def _scalars(self, scalars: Mapping[str, float], step: int) -> None:
         assert self._writer is not None
@@ -78,6 +83,10 @@ class TensorBoardTracker(BaseCallback):
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, float | str | bool]:
     """Dotted key -> value, as TensorBoard can hold it: lists as text, what is not set left out."""
-    flat = flatten({name: config[name] for name in HPARAM_SECTIONS if name in config})
-    known = {name: value for name, value in flat.items() if value is not None}
+    return as_hyperparameters(flatten({name: config[name] for name in HPARAM_SECTIONS if name in config}))
+
+
+def as_hyperparameters(values: Mapping[str, Any]) -> dict[str, float | str | bool]:
+    """`values`, as `hyperparameters` gives them."""
+    known = {name: value for name, value in values.items() if value is not None}
     return {n: v if isinstance(v, bool | int | float | str) else to_json(v) for n, v in known.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cabruca.config.schema import Config
@@ -16,12 +17,13 @@ from cabruca.tracking.tensorboard import TensorBoardTracker
 from cabruca.tracking.wandb import WandbTracker
 from cabruca.train.protocols import Callback
 
-TRACKERS: dict[str, Callable[[RunDir, Config], Any]] = {
+TRACKERS: dict[str, Callable[..., Any]] = {
     "tensorboard": TensorBoardTracker,
     "mlflow": MLflowTracker,
     "wandb": WandbTracker,
 }
-"""Name, which is also the switch `tracking.<name>`, -> what makes the callback. Third parties import inside it."""
+"""Name, which is also the switch `tracking.<name>`, -> what makes the callback of a run's folder and configuration and,
+for a trial, `within`. Third parties import inside it."""
 
 
 PATIENCE_S = {"mlflow": 600.0}
@@ -29,14 +31,23 @@ PATIENCE_S = {"mlflow": 600.0}
 
 
 def trackers_of(run_dir: RunDir, config: Config, *, within: StudyPlace | None = None) -> list[Callback]:
-    """The run's writers of pictures and trackers, each guarded. Trackers come last: at the end they send the files."""
-    chosen: dict[str, Callable[[RunDir, Config], Any]] = {}
+    """The run's writers of pictures and trackers, each guarded. Trackers come last: at the end they send the files.
+
+    Args:
+        within: of a trial, its place in its study; without a study's MLflow run the trial has none either.
+    """
+    chosen: dict[str, Callable[..., Any]] = {}
     if config.validation.save_predictions:
         chosen["pictures"] = PictureWriter
     chosen["results plot"] = ResultsPlot
-    chosen |= {name: make for name, make in TRACKERS.items() if getattr(config.tracking, name)}
+    trackers = {name: make for name, make in TRACKERS.items() if getattr(config.tracking, name)}
+    if within is not None:
+        trackers = {name: partial(make, within=within) for name, make in trackers.items()}
+        if within.mlflow_parent_run_id is None:
+            trackers.pop("mlflow", None)
+    chosen |= trackers
     return [_guarded(name, make, run_dir, config) for name, make in chosen.items()]
 
 
-def _guarded(name: str, make: Callable[[RunDir, Config], Any], run_dir: RunDir, config: Config) -> Guarded:
+def _guarded(name: str, make: Callable[..., Any], run_dir: RunDir, config: Config) -> Guarded:
     return Guarded(name, lambda: make(run_dir, config), patience_s=PATIENCE_S.get(name, 60.0))

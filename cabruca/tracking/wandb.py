@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import netrc
 import os
@@ -15,6 +14,7 @@ from cabruca.config.schema import Config
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.scalars import best_scalar, finite, step_scalars
 from cabruca.tracking.secrets import hide
+from cabruca.tracking.study_place import StudyPlace, short_id
 from cabruca.train.protocols import NOTICE, BaseCallback, Record, RunInfo, TrainResult
 
 INIT_TIMEOUT_S = 30
@@ -27,15 +27,19 @@ class WandbTracker(BaseCallback):
     """One W&B run a run folder; its files lie under `<run>/wandb`.
 
     The run's id is derived from the folder, so a resumed run goes on in the same one, offline too: synced, the
-    offline parts join. Each record is sent at its optimizer step.
+    offline parts join. Each record is sent at its optimizer step. W&B's global run is neither used nor set, so that a
+    process can train one model after the other.
+
+    A trial's run belongs to the group of its study, has an id of study and trial, and keeps what the sampler chose
+    under `search` in its configuration.
     """
 
-    def __init__(self, run_dir: RunDir, config: Config) -> None:
+    def __init__(self, run_dir: RunDir, config: Config, within: StudyPlace | None = None) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         self._wandb = wandb
-        self._run_dir = run_dir
+        self._run_dir, self._within = run_dir, within
         self._tracking = config.tracking
         self._monitor = config.training.monitor_metric
         self._run: Any = None
@@ -48,7 +52,8 @@ class WandbTracker(BaseCallback):
                 raise RuntimeError(f"W&B has no API key; run `wandb login`, or set WANDB_MODE=offline, not {mode}")
             mode = "offline"
             _log.info(
-                "W&B has no API key: this run is kept offline; `wandb login` sends the next as it goes", extra=NOTICE
+                "W&B has no API key: this run is kept offline; `wandb login` sends the next as it goes",
+                extra=None if self._within else NOTICE,  # a study says it once
             )
         try:
             self._run = self._init(info, offline=mode == "offline")
@@ -61,16 +66,20 @@ class WandbTracker(BaseCallback):
             self._run = self._init(info, offline=True)
 
     def _init(self, info: RunInfo, *, offline: bool) -> Any:
-        folder = str(self._run_dir.path.resolve())
+        folder, within = str(self._run_dir.path.resolve()), self._within
         return self._wandb.init(
             project=self._tracking.wandb_project,
             entity=self._tracking.wandb_entity,
             name=self._run_dir.name,
-            id=hashlib.sha256(folder.encode()).hexdigest()[:16],
+            group=within.wandb_group if within else None,
+            job_type="trial" if within else None,
+            id=within.wandb_id if within else short_id(folder),
             dir=folder,
-            config=dict(info.config),
+            config={**info.config, **({"search": dict(within.params)} if within else {})},
             mode="offline" if offline else None,
             resume=None if offline else "allow",
+            # else a run that has not ended yet, in a process that is used again, would be given once more
+            reinit="create_new",
             settings=self._wandb.Settings(
                 **{"console": "off", "init_timeout": INIT_TIMEOUT_S, "x_disable_stats": True},
                 # the command line and the git remote, which it would keep, may hold passwords
@@ -99,7 +108,7 @@ class WandbTracker(BaseCallback):
         if offline:
             folder = files.removesuffix("/files")
             send = command("sync", folder, program="wandb")
-            _log.info("W&B kept this run offline; send it with: %s", send, extra=NOTICE)
+            _log.info("W&B kept this run offline; send it with: %s", send, extra=None if self._within else NOTICE)
 
 
 def _has_key() -> bool:

@@ -20,7 +20,7 @@ from run_helpers import LineTask, line_config, rows
 from tracker_reading import mlflow_points, mlflow_runs, sqlite_uri, tensorboard_points
 
 from cabruca.run import run_training
-from cabruca.tracking import mlflow as mlflow_module
+from cabruca.tracking import mlflow_client
 from cabruca.tracking.mlflow import tracking_uri
 from cabruca.tracking.pictures import PictureWriter
 from cabruca.tracking.plots import draw
@@ -135,7 +135,7 @@ def test_a_bad_mlflow_server_costs_one_warning_and_seconds(
 ) -> None:
     import mlflow  # noqa: F401  the import's seconds are not the server's
 
-    monkeypatch.setitem(mlflow_module.QUICK, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setitem(mlflow_client.QUICK, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     good = run_training(line_config(tmp_path, experiment_name="good"), task_factory=LineTask, quiet=True)
     uri = "http://127.0.0.1:9" if kind == "dead" else mute_server
     config = line_config(tmp_path, experiment_name="bad", tracking__mlflow=True, tracking__mlflow_uri=uri)
