@@ -1,7 +1,7 @@
 """What people see while a study runs: a live leaderboard on a terminal, a line an event in a pipe, or JSON.
 
 Three watchers, of which `study_progress_of` chooses one: `JsonStudy` (--json), `LiveStudy` (a terminal), `PlainStudy`
-(a pipe, a log file, --quiet). They are told of every event by the driver's only thread, so they cost it next to nothing:
+(a pipe, a log file, --quiet). They are told of every event by the thread that drives the study, so they cost it little:
 the table is made by the thread that draws it.
 """
 
