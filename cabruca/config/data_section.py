@@ -34,7 +34,7 @@ class DataConfig(Section):
     test_dir: str = "data/test"  # images folder of the held-out test
     train_annotations: str = "data/annotations/train.json"  # COCO
     val_annotations: str = "data/annotations/val.json"  # COCO
-    test_annotations: str = "data/annotations/test.json"  # COCO; where set or there: a run ends with a test
+    test_annotations: str = "data/annotations/test.json"  # COCO; where set or there: a run ends with a test; "": none
     batch_size: PositiveInt = 4  # pictures in one forward pass, over all workers
     num_workers: NonNegativeInt | Literal["auto"] | None = "auto"  # loader processes; auto: chosen from the cores
     pin_memory: bool | Literal["auto"] | None = "auto"  # auto: on CUDA

@@ -22,9 +22,9 @@ def is_open(section: type[Section], key: str) -> bool:
     return field is not None and typing.get_origin(field.annotation) is dict
 
 
-def section_at(path: Sequence[str | int]) -> type[Section] | None:
+def section_at(path: Sequence[str | int], root: type[Section] = Config) -> type[Section] | None:
     """The section that the dotted path leads to; numbers index into lists. None: the path leads elsewhere."""
-    section: type[Section] | None = Config
+    section: type[Section] | None = root
     for part in path:
         if isinstance(part, int):
             continue

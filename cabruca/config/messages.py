@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
 
 from cabruca.config.keys import dotted, leaves, section_at
 from cabruca.config.redact import redact
+from cabruca.config.schema import Config, Section
 from cabruca.errors import did_you_mean
 
 Path = tuple[str | int, ...]
@@ -41,24 +43,25 @@ _TEXTS = {
 }
 
 
-def explain(error: ValidationError, raw: Mapping[str, Any]) -> tuple[Path, str]:
+def explain(error: ValidationError, raw: Mapping[str, Any], root: type[Section] = Config) -> tuple[Path, str]:
     """Path of the first finding, and the sentence for it; further findings are named by their keys.
 
     Args:
         error: what pydantic found in `raw`.
         raw: the mapping that was validated, with the values as they were written.
+        root: what it was validated as.
     """
     findings: dict[Path, list[dict[str, Any]]] = {}
     for item in error.errors(include_url=False):
-        findings.setdefault(_clean(item["loc"], raw), []).append(dict(item))
+        findings.setdefault(_clean(item["loc"], raw, root), []).append(dict(item))
     (path, items), *others = findings.items()
-    line = _sentence(path, items, raw)
+    line = _sentence(path, items, raw, root)
     if others:
         line += f" (and {len(others)} more: {', '.join(dotted(p) for p, _ in others[:5])})"
     return path, line
 
 
-def _clean(loc: Sequence[str | int], raw: Any) -> Path:
+def _clean(loc: Sequence[str | int], raw: Any, root: type[Section]) -> Path:
     """The location without the parts that pydantic adds for the members of a union."""
     path: list[str | int] = []
     here = raw
@@ -68,7 +71,7 @@ def _clean(loc: Sequence[str | int], raw: Any) -> Path:
         if inside:
             path.append(part)
             here = here[part]
-        elif isinstance(here, Mapping) and part in getattr(section_at(path), "model_fields", {}):
+        elif isinstance(here, Mapping) and part in getattr(section_at(path, root), "model_fields", {}):
             path.append(part)  # a required key that is missing
             break
         else:
@@ -76,22 +79,23 @@ def _clean(loc: Sequence[str | int], raw: Any) -> Path:
     return tuple(path)
 
 
-def _sentence(path: Path, items: Sequence[dict[str, Any]], raw: Mapping[str, Any]) -> str:
+def _sentence(path: Path, items: Sequence[dict[str, Any]], raw: Mapping[str, Any], root: type[Section]) -> str:
     item, name = items[0], dotted(path)
     kind, context = str(item["type"]), item.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{name} is not a known key{_known(path)}"
+        return f"{name} is not a known key{_known(path, root)}"
     if kind == "missing" and isinstance(item["loc"][-1], int):  # a list of fixed length that is too short
-        return f"{name}: {_shown(path, raw)} has too few values; {_default(path)}"
+        return f"{name}: {_shown(path, raw)} has too few values; {_default(path, root)}"
     if kind == "missing":
-        return f"{name} is missing; every entry of {dotted(path[:-1]).split('[')[0]} needs a {path[-1]}"
+        owner = f"every entry of {dotted(path[:-1]).split('[')[0]}" if path[:-1] else "a study"
+        return f"{name} is missing; {owner} needs a {path[-1]}"
     if kind == "value_error":  # our own checks: the message begins with the field's name
         return f"{name}.{context['error']}" if path else str(context["error"])
     value = f"{name}: {_shown(path, raw)}"
     if len(items) > 1:  # a union refuses in several ways, each of them true
-        return f"{value} is not {' or '.join(_rule(i)[0] for i in items)}; {_default(path)}"
+        return f"{value} is not {' or '.join(_rule(i)[0] for i in items)}; {_default(path, root)}"
     rule, remedy = _rule(item)
-    return f"{value} is not {rule}; {remedy or _default(path)}"
+    return f"{value} is not {rule}; {remedy or _default(path, root)}"
 
 
 def _rule(item: Mapping[str, Any]) -> tuple[str, str]:
@@ -126,21 +130,21 @@ def _shown(path: Path, raw: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _default(path: Path) -> str:
-    defaults = dict(leaves())
+def _default(path: Path, root: type[Section]) -> str:
+    defaults = dict(leaves(root))
     key = dotted(path).rstrip("]0123456789").rstrip("[") if path and isinstance(path[-1], int) else dotted(path)
-    if key not in defaults:
+    if key not in defaults or defaults[key] is PydanticUndefined:
         return "write such a value"
     value = defaults[key]
     return f"the default is {json.dumps(list(value) if isinstance(value, tuple) else value)}"
 
 
-def _known(path: Path) -> str:
+def _known(path: Path, root: type[Section]) -> str:
     """Where the unknown key may have been meant to stand, else what is known there."""
-    key, section = str(path[-1]), section_at(path[:-1])
+    key, section = str(path[-1]), section_at(path[:-1], root)
     known = list(section.model_fields) if section else []
-    elsewhere = [name for name, _ in leaves() if name.split(".")[-1] == key]
+    elsewhere = [name for name, _ in leaves(root) if name.split(".")[-1] == key]
     if elsewhere and not did_you_mean(key, known):
         return f"; did you mean '{elsewhere[0]}'?"
-    where = dotted(path[:-1]) or "the configuration"
+    where = dotted(path[:-1]) or ("the configuration" if root is Config else "a study")
     return did_you_mean(key, known) or f"; {where} knows {', '.join(known)}"

@@ -67,14 +67,14 @@ class Parameter:
                 f"search_space.{self.key}: {self.kind} has no list of values, which a grid needs; write choice: [..] "
                 "or quniform: [from, to, step], or another sampler"
             )
-        return [self._at(place) for place in range(self._steps + 1)]
+        return [self.at(place) for place in range(self.steps + 1)]
 
     @property
-    def _steps(self) -> int:
-        """Steps from low to high."""
+    def steps(self) -> int:
+        """Steps from low to high; of a continuous one, and of choices, it has no meaning."""
         return int((Decimal(repr(self.high)) - Decimal(repr(self.low))) / Decimal(repr(self.step or 1)))
 
-    def _at(self, place: int) -> float | int:
+    def at(self, place: int) -> float | int:
         """Value number `place`, in decimals: 0.1 + 2 x 0.1 is 0.3."""
         value = Decimal(repr(self.low)) + place * Decimal(repr(self.step or 1))
         return float(value) if self.kind == "quniform" else int(value)
@@ -106,7 +106,7 @@ class Parameter:
         if self.kind == "quniform":  # without the last bits of Optuna's arithmetic
             assert self.low is not None
             assert self.step is not None
-            return self._at(round((value - self.low) / self.step))
+            return self.at(round((value - self.low) / self.step))
         return value
 
     def holds(self, value: Any) -> bool:

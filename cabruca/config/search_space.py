@@ -31,6 +31,7 @@ from typing import Any
 from cabruca.config.parameter import Parameter, Suggests, same, shown
 from cabruca.config.schema import Config
 from cabruca.config.space_check import check_parameter
+from cabruca.config.space_reading import check_conditions, read_parameter
 from cabruca.errors import ConfigError, did_you_mean
 
 __all__ = ["Parameter", "SearchSpace", "parse_space"]
@@ -42,7 +43,37 @@ def parse_space(raw: Mapping[str, Any]) -> SearchSpace:
     Raises:
         ConfigError: an unknown kind, ends in the wrong order, a condition on what is not there; one line.
     """
-    raise NotImplementedError
+    if not raw:
+        raise ConfigError(
+            "search_space is empty; give one key to search, such as optimizer.lr: {loguniform: [1e-4, 1e-2]}"
+        )
+    read = {str(key): read_parameter(str(key), entry) for key, entry in raw.items()}
+    for parameter in read.values():
+        check_conditions(parameter, read)
+    return SearchSpace(tuple(_in_order(read)))
+
+
+def _in_order(read: Mapping[str, Parameter]) -> Iterator[Parameter]:
+    """As written, but each after those that its conditions name.
+
+    Raises:
+        ConfigError: conditions go round in a circle.
+    """
+    given: set[str] = set()
+
+    def give(key: str, waiting: tuple[str, ...]) -> Iterator[Parameter]:
+        if key in waiting:
+            circle = " -> ".join((*waiting[waiting.index(key) :], key))
+            raise ConfigError(f"search_space: conditions go round in a circle, {circle}; remove one when")
+        if key in given:
+            return
+        for parent in read[key].when:
+            yield from give(parent, (*waiting, key))
+        given.add(key)
+        yield read[key]
+
+    for key in read:
+        yield from give(key, ())
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ class TrialState:
     asked_at: float = 0.0
     ended_at: float | None = None
     memory_mb: float | None = None
+    _best: tuple[object, Best | None] | None = None
 
     @property
     def ended(self) -> bool:
@@ -88,6 +89,7 @@ class TrialState:
         while self.results and self.results[-1].epoch >= result.epoch:
             self.results.pop()
         self.results.append(result)
+        self._best = None
         self.epoch, self.elapsed_s = result.epoch, max(self.elapsed_s, result.elapsed_s)
         if result.memory_mb is not None:
             self.memory_mb = max(self.memory_mb or 0.0, result.memory_mb)
@@ -97,7 +99,10 @@ class TrialState:
 
         The first of equal epochs, as the train function keeps it.
         """
-        return best_of(self.results, study.metrics, study.directions)
+        asked = study.metrics, study.directions
+        if self._best is None or self._best[0] != asked:  # kept: tables ask for it after every event
+            self._best = asked, best_of(self.results, *asked)
+        return self._best[1]
 
 
 def best_of(results: Iterable[Result], metrics: tuple[str, ...], directions: tuple[str, ...]) -> Best | None:
@@ -126,18 +131,12 @@ class StudyState:
 
     def best(self, study: Study) -> TrialState | None:
         """The trial with the best value by the study's first metric, of those that have not failed."""
-        ranked = self.ranked(study)
-        return ranked[0] if ranked and ranked[0].state != "failed" and ranked[0].best(study) else None
+        first = min(self.trials.values(), key=lambda trial: _place(trial, study), default=None)
+        return first if first is not None and first.state != "failed" and first.best(study) else None
 
     def ranked(self, study: Study) -> list[TrialState]:
-        """All trials, best first: by value, of equal ones the earlier first; then those without a value, then failed."""
-        sign = -1.0 if study.directions[0] == "maximize" else 1.0
-
-        def key(trial: TrialState) -> tuple[bool, bool, float, int]:
-            best = trial.best(study)
-            return trial.state == "failed", best is None, sign * best.value if best else 0.0, trial.number
-
-        return sorted(self.trials.values(), key=key)
+        """All trials, best first: by value, of equal ones the earlier; then those without a value, then failed."""
+        return sorted(self.trials.values(), key=lambda trial: _place(trial, study))
 
     def front(self, study: Study) -> list[TrialState]:
         """The Pareto front: trials that no other beats or equals in every metric while beating it in one.
@@ -151,6 +150,13 @@ class StudyState:
             if best is not None and trial.state != "failed":
                 points.append((trial, tuple(s * v for s, v in zip(signs, best.values, strict=True))))
         return [trial for trial, own in points if not any(_dominates(other, own) for _, other in points)]
+
+
+def _place(trial: TrialState, study: Study) -> tuple[bool, bool, float, int]:
+    """What trials are sorted by, best first."""
+    best = trial.best(study)
+    sign = -1.0 if study.directions[0] == "maximize" else 1.0
+    return trial.state == "failed", best is None, sign * best.value if best else 0.0, trial.number
 
 
 def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
