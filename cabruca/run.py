@@ -97,7 +97,7 @@ def run_training(
             found = [str(finding) for finding in made.findings]
             return try_one_step(plan.config, made.task, runtime, found, json=json, state=plan.state)
         tell(made.findings)
-    seat = _Seat(wrap, within, test)
+    seat = Seat(wrap, within, test)
     session = _Session(quiet=quiet, json=json, callbacks=callbacks, said=early.records, seat=seat)
     return _run(plan, made, runtime, session, recipe)
 
@@ -115,7 +115,7 @@ def make_runtime(config: Config, cores: int | None = None) -> Runtime:
 
 
 @dataclass(frozen=True)
-class _Seat:
+class Seat:
     """Where a run sits in a study; see `run_training`."""
 
     wrap: Wrap = unchanged
@@ -131,7 +131,7 @@ class _Session:
     json: bool
     callbacks: Sequence[Callback]
     said: Sequence[logging.LogRecord]
-    seat: _Seat
+    seat: Seat
 
 
 def _run(plan: RunPlan, made: Made, runtime: Runtime, session: _Session, recipe: Recipe) -> TrainResult:

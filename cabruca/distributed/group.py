@@ -56,10 +56,11 @@ def muster(ray: Any, config: Config) -> Team:
     return team
 
 
-def open_desk(ray: Any) -> Any:
-    """The desk of a job: an actor without resources of its own, on the driver's node, which is there to the end."""
+def open_desk(ray: Any, kind: type = Desk) -> Any:
+    """The desk of a job or a study: an actor without resources of its own, on the driver's node, which is there to the
+    end."""
     here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
-    return ray.remote(Desk).options(num_cpus=0, max_restarts=0, label_selector=here).remote()
+    return ray.remote(kind).options(num_cpus=0, max_restarts=0, label_selector=here).remote()
 
 
 def run_group(job: Job, team: Team, config: Config, *, hear: Hear, scratch: str) -> tuple[Any, int | None]:

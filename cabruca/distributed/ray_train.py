@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ from cabruca.preparing import (
     tell,
     write_facts,
 )
-from cabruca.run import already_finished, tell_how_to_go_on, tested
+from cabruca.run import Seat, Wrap, already_finished, tell_how_to_go_on, tested, unchanged
 from cabruca.tracking.log import EarlyLog, RunLog, terminal
 from cabruca.tracking.progress import progress_of
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.status import StatusFile, read_status
+from cabruca.tracking.study_place import StudyPlace
 from cabruca.train.protocols import NOTICE, Callback, State, TrainResult
 from cabruca.train.watchers import Watchers
 
@@ -49,10 +50,14 @@ def train_on_workers(
     json: bool = False,
     task_factory: TaskFactory | None = None,
     callbacks: Sequence[Callback] = (),
+    wrap: Wrap = unchanged,
+    within: StudyPlace | None = None,
+    test: bool = True,
 ) -> TrainResult:
     """Train as `distributed.*` says and leave the same run folder behind as `run.run_training` would.
 
-    Args: as `run.run_training`; of `callbacks`, which watch here, records come without pictures.
+    Args: as `run.run_training`; of `callbacks`, which watch here, records come without pictures; `wrap` is sent to the
+        workers, and the reporter it is put around is rank 0's.
 
     Returns:
         How it ended; `exit_code` is 143 or 130 after a signal, else 0.
@@ -70,7 +75,7 @@ def train_on_workers(
         if plan.finished is not None:
             assert plan.run_dir is not None
             progress = progress_of(plan.config, quiet=quiet, json=json)
-            result = already_finished(plan, recipe, [progress], quiet=quiet)
+            result = already_finished(plan, recipe, [progress], quiet=quiet, test=test)
             _store_test(config, plan.run_dir)
             return result
         with early:
@@ -85,11 +90,11 @@ def train_on_workers(
             check_batch(plan.config, team)
         run_dir, own = claim(plan)
         progress = progress_of(own, quiet=quiet, json=json, best=best_of(plan))
-        driver = _Driver(run_dir, own, team, Watchers([progress, *callbacks]), quiet)
+        driver = _Driver(run_dir, own, team, Watchers([progress, *callbacks]), quiet, Seat(wrap, within, test))
         result = driver.go(planned, task=recipe.task, statistics=statistics, weights=weights, said=early.records)
     if result.state == "interrupted":
         tell_how_to_go_on(run_dir, *_flags(config))
-    if result.state != "finished":
+    if result.state != "finished" or not test:
         return result
     result = tested(result, recipe, run_dir, own, quiet=quiet)
     _store_test(own, run_dir)
@@ -142,6 +147,7 @@ class _Driver:
     team: Team
     watchers: Watchers
     quiet: bool
+    seat: Seat = field(default_factory=Seat)
 
     def go(
         self,
@@ -191,6 +197,8 @@ class _Driver:
             statistics=statistics,
             begin=None if state is None else ray.put(state),
             weights=None if source is None or planned.begin is None else ray.put((source.weights, planned.begin[0])),
+            wrap=self.seat.wrap,
+            within=self.seat.within,
         )
         hearing = _Hearing(self.watchers, status, self.quiet)
         result, signal_number = run_group(job, self.team, self.config, hear=hearing, scratch=_scratch(self.config))

@@ -19,10 +19,12 @@ from cabruca.distributed.reporter import Lines, WorkerReporter
 from cabruca.distributed.worker import Place
 from cabruca.errors import RunError
 from cabruca.preparing import TaskFactory, watched
+from cabruca.run import Wrap, unchanged
 from cabruca.runtime import Runtime
 from cabruca.tracking.reporter import LocalReporter
 from cabruca.tracking.resume import with_statistics
 from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.study_place import StudyPlace
 from cabruca.tracking.weights import WithWeights
 from cabruca.train import checkpoint
 from cabruca.train.loop import train
@@ -42,6 +44,7 @@ class TrainJob:
         statistics: `state()` of the driver's task, so that nobody measures the data again.
         begin: handle of the state that the run begins with, or None. weights: handle of the weights that a fresh model
             begins with and the name of their file, or None.
+        wrap, within: of a study's trial, as `run.run_training`; the reporter that is wrapped is rank 0's.
     """
 
     place: Place
@@ -52,6 +55,8 @@ class TrainJob:
     statistics: State
     begin: Any = None
     weights: Any = None
+    wrap: Wrap = unchanged
+    within: StudyPlace | None = None
 
     def run(self, runtime: Runtime) -> TrainResult:
         """Train, from where the run is."""
@@ -63,7 +68,8 @@ class TrainJob:
         local = None
         if runtime.is_main:
             local = _Kept(LocalReporter(run_dir, self.config, state, quiet=True), run_dir, mirror)
-        reporter = WorkerReporter(runtime, local, state, self._lines(), self._gauges(runtime, run_dir))
+        kept = None if local is None else self.wrap(local)
+        reporter = WorkerReporter(runtime, kept, state, self._lines(), self._gauges(runtime, run_dir))
         with self._told(runtime, local):
             try:
                 watchers: list[Callback] = []
@@ -71,7 +77,9 @@ class TrainJob:
                 if local is not None:
                     local.inner.start()
                     self._say_who(workers, state)
-                    given, watchers = watched(task, run_dir, self.config, runtime.device, [Relay(self.desk)])
+                    given, watchers = watched(
+                        task, run_dir, self.config, runtime.device, [Relay(self.desk)], within=self.within
+                    )
                 return train(self.config, given, runtime=runtime, reporter=reporter, callbacks=watchers)
             except BaseException as error:
                 reporter.finish(None, error)
