@@ -79,6 +79,9 @@ class StudyTrackers:
             ended = state.count("finished", "stopped", "failed")
             self._guarded.on_epoch(Record(ended, ended, dict(study_numbers(state, self._study))))
 
+    def on_end(self, result: Any) -> None:
+        """Nothing: the driver calls `end`, when the study's files are written."""
+
     def end(self, state: StudyState, *, interrupted: bool = False) -> dict[str, tuple[int, int]]:
         """Send leaderboard, report and best configuration, register the best trial's model, look whether every trial
         has its run. The files are those of the study's folder: they should be there by now.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from memory_reporter import MemoryReporter
 
 from cabruca.distributed.desk import Desk, Failure
-from cabruca.distributed.ray_metrics import RayMetrics
+from cabruca.distributed.ray_metrics import GaugeWatcher, RayMetrics
 from cabruca.distributed.reporter import Lines, WorkerReporter
 from cabruca.runtime import Runtime
+from cabruca.tracking.study_place import StudyPlace
 from cabruca.train.protocols import Record, Save, StopTraining
 
 
@@ -63,15 +65,15 @@ class Gauges:
     """Remembers gauges as `ray.util.metrics.Gauge` would make them."""
 
     def __init__(self) -> None:
-        self.values: dict[tuple[str, str, str], float] = {}
+        self.values: dict[tuple[str, ...], float] = {}
 
     def __call__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> Any:
-        assert tag_keys == ("run", "rank")
+        assert tag_keys == ("run", "rank", "study", "trial")
         values = self.values
 
         class Gauge:
             def set(self, value: float, tags: dict[str, str]) -> None:
-                values[name, tags["run"], tags["rank"]] = value
+                values[name, *(tags[key] for key in tag_keys if tags[key])] = value
 
         return Gauge()
 
@@ -89,6 +91,24 @@ def test_gauges_carry_run_and_rank_and_no_nan() -> None:
         ("cabruca_epoch", "plot", "1"): 2.0,
         ("cabruca_step", "plot", "1"): 12.0,
     }
+
+
+def test_a_trial_s_gauges_carry_its_study_and_number_and_end_with_it() -> None:
+    """The same process shows the next trial: what is left of the last must not look alive."""
+    gauges = Gauges()
+    for trial, value in ((3, 0.5), (4, 0.25)):
+        place = StudyPlace("light_lr", "id", trial, {})
+        watcher = GaugeWatcher(RayMetrics(f"trial_000{trial}", 0, "val/mAP_50", gauges, within=place))
+        watcher.on_step(Record(0, 2, {"train/total_loss": 1.0}))
+        watcher.on_epoch(Record(1, 6, {"val/mAP_50": value}))
+        if trial == 3:
+            watcher.on_end(None, None)
+    alive = {key: value for key, value in gauges.values.items() if not math.isnan(value)}
+    assert alive == {
+        (f"cabruca_{name}", "trial_0004", "0", "light_lr", "4"): value
+        for name, value in (("train_loss", 1.0), ("monitored", 0.25), ("epoch", 1.0), ("step", 6.0))
+    }
+    assert {key[-1] for key, value in gauges.values.items() if math.isnan(value)} == {"3"}
 
 
 class Asked:
