@@ -45,15 +45,16 @@ def main() -> None:
 
 def page() -> str:
     """The whole of docs/configuration.md."""
-    parts = [INTRO, "## Top level\n", _table(Config, "")]
+    parts = [INTRO, "## Top level\n", table(Config, "")]
     for name, field in Config.model_fields.items():
         section = section_of(field.annotation)
         if section is not None:
-            parts += [f"## {name}\n", _table(section, f"{name}.")]
+            parts += [f"## {name}\n", table(section, f"{name}.")]
     return "\n".join(parts)
 
 
-def _table(section: type[Section], prefix: str) -> str:
+def table(section: type[Section], prefix: str) -> str:
+    """A section's keys as a table in Markdown; sections inside it at the top level have tables of their own."""
     rows = [f"| `{key}` | {kind} | {default} | {text} |" for key, kind, default, text in _rows(section, prefix)]
     return "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
@@ -105,7 +106,7 @@ def _kind(annotation: Any) -> str:
     if origin is tuple:
         return f"list of {_kind(args[0])}" if args[-1] is Ellipsis else f"list of {len(args)} ({_kind(args[0])})"
     if origin is dict:
-        return "mapping of text to text"
+        return "mapping of text to text" if args[1] is str else "mapping"
     return {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "null"}[annotation]
 
 

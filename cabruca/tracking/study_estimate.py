@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cabruca.config.study import Study
+from cabruca.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,39 @@ class Estimate:
     ram_mb: float
 
     def lines(self) -> list[str]:
-        """For people, one fact a line."""
-        raise NotImplementedError
+        """For people, one fact a line; warnings among them."""
+        time = f"time: {duration(self.worst_s)} for all {self.epochs} epochs of {self.trials} trials"
+        if self.expected_s is not None and self.expected_epochs is not None:
+            time = (
+                f"time: about {duration(self.expected_s)} ({self.expected_epochs:.0f} epochs of {self.trials} trials, if "
+                f"asha stops as many as it does on average), at most {duration(self.worst_s)} ({self.epochs} epochs)"
+            )
+        likely = self.worst_s if self.expected_s is None else self.expected_s
+        out = [time]
+        if self.budget_s is not None and self.budget_s < likely:
+            share = self.trials * self.budget_s / likely
+            out.append(
+                f"warning: time_budget {duration(self.budget_s)} ends the study before: about {share:.0f} of "
+                f"{self.trials} trials"
+            )
+        out.append(f"disk: at most {size(self.disk_bytes)} at a time, {size(self.free_bytes)} are free")
+        out.append(
+            f"memory: {self.memory_mb / 1024:.1f} GiB with all concurrent trials, of {self.ram_mb / 1024:.1f} GiB"
+        )
+        if self.memory_mb > self.ram_mb:
+            out.append("warning: that is more than there is; trials may be killed: lower max_concurrent_trials")
+        return out
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for estimate.json."""
-        raise NotImplementedError
+        return dataclasses.asdict(self)
 
 
 def estimate(study: Study, dry: DryEpoch, free_disk: int, ram: int) -> Estimate:
-    """What the study will cost.
+    """What the study will cost, repetitions of the best included.
+
+    Trials that asha stops are counted as if a trial's rank stayed the same from epoch to epoch. Trials that share the
+    machine's memory bandwidth are slower than the one that was tried; that is not in it.
 
     Args:
         dry: the epoch that was tried. free_disk: bytes free where the study lies. ram: bytes of memory in the machine.
@@ -71,4 +100,142 @@ def estimate(study: Study, dry: DryEpoch, free_disk: int, ram: int) -> Estimate:
         ConfigError: a metric of the study is not measured or has no number; the study does not fit on the disk or
             into its disk budget.
     """
-    raise NotImplementedError
+    check_measured(study, dry.metrics)
+    config = study.config
+    repeats = config.repeat_best.top * config.repeat_best.seeds if config.repeat_best else 0
+    asha = config.scheduler.type == "asha"
+    expected = expected_epochs(study) if asha else None
+    found = Estimate(
+        worst_s=_seconds(study, dry, config.num_trials * study.max_epochs, repeats),
+        expected_s=None if expected is None else _seconds(study, dry, expected, repeats),
+        budget_s=config.time_budget_s,
+        trials=config.num_trials,
+        epochs=config.num_trials * study.max_epochs,
+        expected_epochs=expected,
+        disk_bytes=_disk(study, dry, repeats),
+        free_bytes=free_disk,
+        memory_mb=dry.memory_mb * min(config.max_concurrent_trials, config.num_trials),
+        ram_mb=ram / 2**20,
+    )
+    _refuse_too_large(study, found)
+    return found
+
+
+def check_measured(study: Study, metrics: Mapping[str, float]) -> None:
+    """Look whether an epoch gave every metric of the study a number.
+
+    Raises:
+        ConfigError: one is not measured (names what is), or has no number.
+    """
+    for metric in study.metrics:
+        if metric not in metrics:
+            names = sorted(name for name in metrics if name.count("/") == 1)
+            raise ConfigError(
+                f"metric: {metric} is not measured{did_you_mean(metric, metrics) or ';'} choose one of {', '.join(names)}"
+            )
+        if not math.isfinite(metrics[metric]):
+            raise ConfigError(
+                f"metric: {metric} has no number after an epoch of the base configuration, as where the data lack what it "
+                "is measured by; choose another, or complete the data"
+            )
+
+
+def expected_epochs(study: Study, draws: int = 50) -> float:
+    """Epochs of all trials when asha stops them: the mean over random orders of arrival, one trial after another.
+
+    The rule is that of Li et al. 2020 (arXiv 1810.05934, "A system for massively parallel hyperparameter tuning") as
+    Ray stops by it: at a rung (grace_period x reduction_factor^k epochs), a trial that is below the
+    1 - 1 / reduction_factor quantile of those that were there before it.
+    """
+    config, most = study.config, study.max_epochs
+    rungs: list[float] = []
+    while (rung := config.scheduler.grace_period * config.scheduler.reduction_factor ** len(rungs)) < most:
+        rungs.append(rung)
+    random = np.random.default_rng(0)
+    repeats = max(1, min(draws, 20_000 // config.num_trials))
+    total = sum(
+        _epochs(random.permutation(config.num_trials).tolist(), rungs, most, config.scheduler.reduction_factor)
+        for _ in range(repeats)
+    )
+    return total / repeats
+
+
+def _epochs(ranks: list[int], rungs: list[float], most: int, factor: float) -> int:
+    """Epochs that trials of these ranks, the higher the better, run in this order."""
+    seen: list[list[int]] = [[] for _ in rungs]
+    total = 0
+    for rank in ranks:
+        epochs = most
+        for rung, there in zip(rungs, seen, strict=True):
+            cut = _quantile(there, 1 - 1 / factor)
+            insort(there, rank)
+            if cut is not None and rank < cut:
+                epochs = math.ceil(rung)
+                break
+        total += epochs
+    return total
+
+
+def _quantile(ordered: list[int], share: float) -> float | None:
+    """Linear between neighbours, as numpy's; None of nothing."""
+    if not ordered:
+        return None
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def _seconds(study: Study, dry: DryEpoch, epochs: float, repeats: int) -> float:
+    """Of that many epochs of trials and of the repetitions, the last trials side by side as well as it goes."""
+    trials, at_a_time = study.config.num_trials, study.config.max_concurrent_trials
+    total = 0.0
+    for count, work in ((trials, epochs), (repeats, repeats * study.max_epochs)):
+        if count:
+            a_trial = dry.startup_s + work / count * dry.seconds
+            total += math.ceil(count / at_a_time) * a_trial
+    return total
+
+
+def _disk(study: Study, dry: DryEpoch, repeats: int) -> int:
+    """Most bytes at a time: running trials with latest, best and one being written; kept ones with latest and best."""
+    config = study.config
+    checkpoint = dry.bytes_ if dry.checkpoint_bytes is None else min(dry.checkpoint_bytes, dry.bytes_)
+    rest = dry.bytes_ - checkpoint
+    running = min(config.max_concurrent_trials, config.num_trials)
+    kept = min(config.keep_checkpoints, config.num_trials - running)
+    return 3 * checkpoint * running + 2 * checkpoint * (kept + repeats) + rest * (config.num_trials + repeats)
+
+
+def _refuse_too_large(study: Study, found: Estimate) -> None:
+    """Raises:
+    ConfigError: the study does not fit on the disk or into its disk budget.
+    """
+    remedy = "lower max_concurrent_trials, keep_checkpoints or num_trials"
+    need, name, budget = found.disk_bytes, study.config.name, study.config.disk_budget_bytes
+    if need > found.free_bytes:
+        raise ConfigError(
+            f"study {name} needs {size(need)} on the disk and {size(found.free_bytes)} are free; {remedy}, or choose "
+            "another output_dir"
+        )
+    if budget is not None and need > budget:
+        raise ConfigError(
+            f"study {name} needs {size(need)} and its disk_budget is {size(budget)}; {remedy}, or raise it"
+        )
+
+
+def duration(seconds: float) -> str:
+    """`2 h 05 min`, `12 min`, `40 s`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 90 else f"{minutes} min"
+
+
+def size(count: float) -> str:
+    """Bytes for people: `1.5 GB` (10^9 bytes)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,69 @@
+"""Rules that a study, its base configuration and its search space have together."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from cabruca.config.study_trial import configured
+from cabruca.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cabruca.config.study import Study
+
+
+def check_study(study: Study) -> None:
+    """Rules that study, base and search space have together.
+
+    Raises:
+        ConfigError: one is broken.
+    """
+    config, training = study.config, study.base.training
+    for metric in study.metrics:
+        if "/" not in metric:
+            raise ConfigError(f"metric: {metric} is no full name; did you mean 'val/{metric}'?")
+    if config.metric is not None and not config.modes and study.metrics != (training.monitor_metric,):
+        raise ConfigError(
+            f"mode is missing: {study.metrics[0]} is not the configuration's monitor, {training.monitor_metric}; write "
+            "mode: max or mode: min"
+        )
+    if training.stages and study.max_epochs != training.num_epochs:
+        raise ConfigError(
+            f"max_epochs {study.max_epochs} contradicts training.stages, whose epochs make {training.num_epochs}; "
+            "leave it out, or write set: {training.stages: []}"
+        )
+    if config.max_epochs is not None and config.set.get("training.num_epochs", config.max_epochs) != config.max_epochs:
+        raise ConfigError(f"set: training.num_epochs contradicts max_epochs {config.max_epochs}; leave one of them out")
+    study.space.check(study.base)
+    configured(study, {}, {})  # what the study decides fits the base
+    _check_points(study)
+
+
+def _check_points(study: Study) -> None:
+    """The points to begin with, and a grid.
+
+    Raises:
+        ConfigError: a point is not in the space or breaks a rule; there are more of them, or more trials, than can be.
+    """
+    config, grid = study.config, study.config.sampler.type == "grid"
+    for place, raw in enumerate(config.points_to_evaluate):
+        where = f"points_to_evaluate[{place}]"
+        try:
+            point = study.space.point(raw)
+            configured(study, point, {})
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        missing = [key for key in study.space.keys if key not in point]
+        if grid and missing:
+            raise ConfigError(f"{where}: a grid draws nothing, so {', '.join(missing)} must stand in the point; add it")
+    points = len(config.points_to_evaluate)
+    if points > config.num_trials:
+        raise ConfigError(
+            f"points_to_evaluate has {points} points for num_trials {config.num_trials}; raise num_trials"
+        )
+    if grid:
+        size = math.prod(len(values) for values in study.space.grid().values())
+        if config.num_trials > size + points:
+            raise ConfigError(
+                f"num_trials {config.num_trials} is above the {size + points} points of the grid; lower it"
+            )
