@@ -23,7 +23,7 @@ from cabruca.tracking.files import write_atomic
 from cabruca.tracking.progress import duration, short_number
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_state import ENDED, StudyState, TrialPhase, TrialState
-from cabruca.tracking.study_tables import Row, parameter_keys, parameter_value, rows_of
+from cabruca.tracking.study_tables import Row, epochs, parameter_keys, parameter_value, rows_of
 
 UNTOLD = ("experiment_name", "output_dir")
 """Keys that say where a run lies, not what it learnt."""
@@ -63,7 +63,7 @@ def page(study: Study, study_dir: StudyDir, state: StudyState) -> str:
 
 
 _CURVES = "Thick: the best trial. Faded: stopped early. A cross: failed. Dotted: rungs at which trials were stopped."
-_SCATTER = "Large: the best trial. Grey: stopped early, so with fewer epochs than the others."
+_SCATTER = "Large: the best trial. Grey: stopped early, so with fewer epochs than the others. Red: failed."
 
 
 def _section(title: str, content: str, note: str = "") -> str:
@@ -159,14 +159,38 @@ def _saved(study: Study, state: StudyState) -> str:
 
 
 def _autopsy(trial: TrialState, found: Mapping[str, Any]) -> str:
-    rows = [[key.replace("_", " "), _text(value)] for key, value in found.items() if value not in (None, "", [], {})]
-    why = escape(f"Trial {trial.number}, after {trial.epoch} epochs: {trial.reason or 'reason not known'}")
-    return f"<details open><summary>{why}</summary>{_table([], rows, kind='facts')}</details>"
+    why = f"Trial {trial.number}, after {epochs(trial.epoch)}: {trial.reason or 'reason not known'}"
+    memory = found.get("memory_peak_mb")
+    facts = {
+        "exception": str(found.get("exception", "")),
+        "last metrics": _numbers(found.get("last_metrics")),
+        "memory peak": f"{memory / 1024:.2f} GB" if isinstance(memory, int | float) else "",
+    }
+    parts = [_table([], [[key, value] for key, value in facts.items() if value], kind="facts")]
+    other = found.get("difference_from_best") or {}
+    if other:
+        rows = [[key, *map(_value, pair)] for key, pair in other.items()]
+        parts.append(_table(["parameter", "of this trial", "of the best trial"], rows))
+    if found.get("trace"):
+        trace = "\n".join(map(str, found["trace"]))
+        parts.append(f"<details><summary>where it happened</summary><pre>{escape(trace)}</pre></details>")
+    return f"<h3>{escape(why)}</h3>{''.join(parts)}"
+
+
+def _numbers(metrics: Any) -> str:
+    """`val/mAP_50 0.512, train/total_loss 1.2`: the losses and what is validated."""
+    if not isinstance(metrics, Mapping):
+        return ""
+    told = {key: value for key, value in metrics.items() if isinstance(value, int | float) and "/" in key}
+    wanted = {key: value for key, value in told.items() if "loss" in key or key.startswith("val/mAP")} or told
+    return ", ".join(f"{key} {short_number(value)}" for key, value in wanted.items())
 
 
 def _settings(study: Study) -> str:
     raw = redact(study.config.model_dump(mode="json"))
-    rows = [[key, _text(value)] for key, value in raw.items() if value not in (None, [], {})]
+    lines = {key: value for key, value in raw.items() if key != "search_space"}
+    lines |= {f"search_space: {key}": value for key, value in raw["search_space"].items()}
+    rows = [[key, _text(value)] for key, value in lines.items() if value not in (None, [], {})]
     return _table([], rows, kind="facts")
 
 
@@ -203,4 +227,4 @@ def _value(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -65,7 +65,7 @@ def scatter(study: Study, state: StudyState) -> bytes | None:
         places = _places(axes, study, key, [trial.params[key] for trial, _ in own])
         for (trial, value), x in zip(own, places, strict=True):
             winner = best_trial is not None and trial.number == best_trial.number
-            color = WINNER if winner else FADED if trial.state == "stopped" else KEPT
+            color = WINNER if winner else {"stopped": FADED, "failed": FAILED}.get(trial.state, KEPT)
             axes.scatter([x], [value], s=70 if winner else 30, color=color, alpha=0.85, zorder=3 if winner else 2)
         axes.set(xlabel=key, ylabel=study.metrics[0])
     return _png(figure)
@@ -77,7 +77,8 @@ def _places(axes: Axes, study: Study, key: str, values: Sequence[Any]) -> list[f
     if parameter.kind == "choice":
         # an extended study may have tried what its space does not hold any more
         names = list(dict.fromkeys(parameter_value(choice) for choice in (*parameter.choices, *values)))
-        axes.set_xticks(range(len(names)), [name[:22] for name in names], rotation=15 if len(names) > 2 else 0)
+        shown = [name if len(name) <= 16 else f"{name[:15]}…" for name in names]
+        axes.set_xticks(range(len(names)), shown, fontsize="small", rotation=0 if sum(map(len, shown)) < 32 else 20)
         axes.set_xlim(-0.5, len(names) - 0.5)
         # side by side rather than on top of each other, and the same in every report
         return [names.index(parameter_value(value)) + 0.24 * math.sin(7.0 * i) for i, value in enumerate(values)]

@@ -21,7 +21,9 @@ td { border-bottom: 1px solid #eceae3; padding: 4px 14px 4px 0; vertical-align: 
 .state-running td { color: #1c6e8c; }
 img { max-width: 100%; display: block; margin: 6px 0; }
 code { background: #f0efe9; border-radius: 4px; padding: 2px 6px; overflow-wrap: anywhere; }
-summary { font-weight: 600; color: #b00020; margin: 6px 0; }
+h3 { margin: 14px 0 6px; font-size: 15px; color: #b00020; }
+pre { overflow-x: auto; background: #f0efe9; padding: 8px; font-size: 12px; }
+summary { color: #66726c; margin: 6px 0; cursor: pointer; }
 ul { margin: 0; padding-left: 20px; }
 li { margin: 4px 0; }
 @media print { body { background: #fff; } section { break-inside: avoid; } }

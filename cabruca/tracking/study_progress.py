@@ -24,6 +24,7 @@ from cabruca.tracking.progress import duration, short_number
 from cabruca.tracking.secrets import hide
 from cabruca.tracking.study_state import StudyState, TrialState
 from cabruca.tracking.study_tables import (
+    epochs,
     heading_text,
     leaderboard_table,
     leaderboard_text,
@@ -148,7 +149,8 @@ class JsonStudy:
         self._put(event)
 
     def on_end(self, result: Any) -> None:
-        self._put({"event": "end", "state": result.state, "exit_code": result.exit_code})
+        names = ("state", "best", "message", "exit_code")
+        self._put({"event": "end", **{name: getattr(result, name) for name in names}})
 
     def _put(self, row: Mapping[str, Any]) -> None:
         print(hide(to_json(row)), file=self._stream, flush=True)
@@ -196,9 +198,8 @@ def _ended(event: Mapping[str, Any], study: Study, trial: TrialState) -> str:
         f"{name} {short_number(value)}" for name, value in zip(study.metrics, best.values if best else (), strict=False)
     ]
     shown = f", best {', '.join(values)} at epoch {best.epoch}" if best else ""
-    epochs = f"{trial.epoch} epoch{'s' if trial.epoch != 1 else ''}"
     why = f": {trial.reason}" if trial.reason and trial.state != "finished" else ""
-    return f"{trial.state} after {epochs}{shown}{why}"
+    return f"{trial.state} after {epochs(trial.epoch)}{shown}{why}"
 
 
 _SAID = {"asked": _asked, "started": _started, "result": _result, "decided": _decided, "ended": _ended}

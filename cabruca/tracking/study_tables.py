@@ -12,7 +12,6 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from cabruca.config.study import Study
 from cabruca.tracking.progress import duration, short_number
@@ -23,6 +22,9 @@ STYLES = {"running": "cyan", "finished": "green", "stopped": "dim", "failed": "r
 
 PHASES: tuple[TrialPhase, ...] = ("running", "waiting", "interrupted", "failed")
 """States that the heading counts."""
+
+WIDEST = 16
+"""Characters of a parameter's column."""
 
 
 @dataclass(frozen=True)
@@ -135,30 +137,49 @@ def records_of(study: Study, state: StudyState) -> list[dict[str, Any]]:
 
 
 def leaderboard_table(study: Study, state: StudyState, *, width: int = 80, most: int | None = None) -> Table:
-    """The leaderboard for a terminal of `width` columns; parameters are cut off where they do not fit.
+    """The leaderboard for a terminal of `width` columns, with as many parameters as there is room for.
 
     Args:
         most: rows to show; running trials always are, and what is left out is counted in a last line.
     """
     rows = rows_of(study, state)
     shown = _chosen(rows, most)
-    several = len(study.metrics) > 1
-    table = Table(box=SIMPLE_HEAD, width=width, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for name in ("#", "trial"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("epoch", justify="right", no_wrap=True)
-    names = short_metric_names(study.metrics)
-    for name in (*names, *(() if several else ("best",)), "time", "rung"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("parameters", no_wrap=True, overflow="ellipsis", ratio=1)
-    shorts = short_names(parameter_keys(rows))
-    for row in shown:
-        table.add_row(*_table_cells(row, shorts, several=several), style=STYLES.get(row.state))
-    if len(shown) < len(rows):
-        table.caption = f"and {len(rows) - len(shown)} more: leaderboard.csv has them all"
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    head, cells = _table_cells(study, shown)
+    used = 0
+    for place, name in enumerate(head):
+        table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+        used += max(len(row[place]) for row in [head, *cells]) + 1
+    columns, left_out = _parameter_columns(rows, shown, room=width - used)
+    for name, _ in columns:
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for place, row in enumerate(shown):
+        table.add_row(*cells[place], *(column[place] for _, column in columns), style=STYLES.get(row.state))
+    notes = [f"and {len(rows) - len(shown)} more trials"] if len(shown) < len(rows) else []
+    notes += [f"parameters without a column: {', '.join(left_out)}"] if left_out else []
+    if notes:
+        table.caption = "; ".join([*notes, "leaderboard.csv has all"])
         table.caption_justify = "left"
     return table
+
+
+def _parameter_columns(
+    rows: Sequence[Row], shown: Sequence[Row], *, room: int
+) -> tuple[list[tuple[str, list[str]]], list[str]]:
+    """Heads and cells of the parameters for which there is room, and the names of the others."""
+    keys = parameter_keys(rows)
+    names = short_names(keys)
+    columns, left_out = [], []
+    for key in keys:
+        cells = [parameter_value(row.params[key])[:WIDEST] if key in row.params else "" for row in shown]
+        name = names[key][:WIDEST]
+        wide = max(map(len, [name, *cells])) + 1
+        if wide - 1 <= room and not left_out:
+            columns.append((name, cells))
+            room -= wide
+        else:
+            left_out.append(names[key])
+    return columns, left_out
 
 
 def _chosen(rows: Sequence[Row], most: int | None) -> list[Row]:
@@ -169,30 +190,23 @@ def _chosen(rows: Sequence[Row], most: int | None) -> list[Row]:
     return [row for row in rows if row in busy or row in others]
 
 
-def _table_cells(row: Row, shorts: Mapping[str, str], *, several: bool) -> list[str]:
+def _table_cells(study: Study, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Head and cells of the columns before the parameters."""
+    several = len(study.metrics) > 1
+    values = [metric.removeprefix("val/").removeprefix("time/")[:11] for metric in study.metrics]
+    head = ["#", "trial", "state", "epoch", *values, *([] if several else ["best"]), "time", "rung"]
+    return head, [_row_cells(row, study.max_epochs, several=several) for row in rows]
+
+
+def _row_cells(row: Row, max_epochs: int, *, several: bool) -> list[str]:
     best = "-" if row.best[0] is None else f"{short_number(row.best[0])}@{row.best_epoch}"
-    values = row.best if several else row.latest
     return [
-        "" if row.rank is None else str(row.rank),
-        str(row.trial),
-        row.state,
-        str(row.epoch),
-        *(short_number(value) for value in values),
-        *(() if several else (best,)),
-        "" if row.elapsed_s is None else duration(row.elapsed_s),
+        *("" if row.rank is None else str(row.rank), str(row.trial), row.state, f"{row.epoch}/{max_epochs}"),
+        *(short_number(value) for value in (row.best if several else row.latest)),
+        *([] if several else [best]),
+        duration(row.elapsed_s) if row.elapsed_s else "",
         "" if row.rung is None else str(row.rung),
-        row.reason if row.state == "failed" and row.reason else parameters_text(row.params, shorts),
     ]
-
-
-def short_metric_names(metrics: Sequence[str]) -> list[str]:
-    """At most eleven characters of each metric's name, without its `val/`."""
-    return [metric.removeprefix("val/").removeprefix("time/")[:11] for metric in metrics]
-
-
-def parameters_text(params: Mapping[str, Any], shorts: Mapping[str, str]) -> str:
-    """`lr 5e-04, backbone resnet50`."""
-    return ", ".join(f"{shorts.get(key, key)} {parameter_value(value)}" for key, value in params.items())
 
 
 def parameter_value(value: Any) -> str:
@@ -200,6 +214,11 @@ def parameter_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def epochs(count: int) -> str:
+    """`1 epoch`, `3 epochs`."""
+    return f"{count} epoch{'' if count == 1 else 's'}"
 
 
 def leaderboard_text(study: Study, state: StudyState, *, width: int = 80) -> str:
@@ -210,13 +229,8 @@ def leaderboard_text(study: Study, state: StudyState, *, width: int = 80) -> str
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
 
 
-def heading(study: Study, state: StudyState, elapsed_s: float | None = None) -> Text:
-    """`study light_lr: 12 of 20 trials, 2 running, 1 failed; best 0.7123 (trial 3); 12m30`."""
-    return Text(heading_text(study, state, elapsed_s), style="bold", no_wrap=True, overflow="ellipsis")
-
-
 def heading_text(study: Study, state: StudyState, elapsed_s: float | None = None) -> str:
-    """The same as plain text."""
+    """`study light_lr: 12 of 20 trials done, 2 running, 1 failed; best 0.7123 (trial 3); 12m30`."""
     counts = {name: state.count(name) for name in PHASES}
     asked = max(study.config.num_trials, state.count())
     parts = [f"{state.count(*ENDED)} of {asked} trials done"]
@@ -234,3 +248,9 @@ def _best(study: Study, state: StudyState) -> list[str]:
     best = state.best(study)
     value = None if best is None else best.best(study)
     return [] if best is None or value is None else [f"best {short_number(value.value)} (trial {best.number})"]
+
+
+def failures(state: StudyState) -> list[str]:
+    """A line for each trial that failed: why."""
+    failed = [trial for trial in state.trials.values() if trial.state == "failed"]
+    return [f"trial {trial.number} failed after {epochs(trial.epoch)}: {trial.reason}" for trial in failed]
