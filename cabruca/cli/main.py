@@ -24,6 +24,7 @@ from cabruca.errors import CabrucaError, TrainingDiverged, did_you_mean
 
 COMMANDS = {
     "train": ("cabruca.cli.train:train", "Train the network; stop and resume at any step."),
+    "tune": ("cabruca.cli.tune:tune", "Search the best settings over many trials."),
     "evaluate": ("cabruca.cli.evaluate:evaluate", "Measure a checkpoint on a labelled data set."),
     "checkpoints": ("cabruca.cli.checkpoints:checkpoints", "List, show, verify or prune a run's checkpoints."),
     "compare": ("cabruca.cli.compare:compare", "Compare the metrics and configurations of runs."),

@@ -44,6 +44,7 @@ class StudyWatcher(Protocol):
 
     def on_event(self, event: Mapping[str, Any], state: StudyState) -> None: ...
     def on_end(self, result: Any) -> None: ...
+    def close(self) -> None: ...
 
 
 def study_progress_of(
@@ -80,6 +81,9 @@ class PlainStudy:
         if self._stream is not None:
             print(leaderboard_text(self._study, self._state), file=self._stream, flush=True)
 
+    def close(self) -> None:
+        """Leave the terminal in order, however the study ended."""
+
     def _tell(self, line: str) -> None:
         line = hide(line)
         _log.info("%s", line)
@@ -109,6 +113,9 @@ class LiveStudy(PlainStudy):
         if failed or event.get("event") == "note":
             line = line_of(event, self._study, state) or ""
             self._console.print(hide(line), markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self._live.stop()
 
     def on_end(self, result: Any) -> None:
         self._live.stop()
@@ -151,6 +158,9 @@ class JsonStudy:
     def on_end(self, result: Any) -> None:
         names = ("state", "best", "message", "exit_code")
         self._put({"event": "end", **{name: getattr(result, name) for name in names}})
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def _put(self, row: Mapping[str, Any]) -> None:
         print(hide(to_json(row)), file=self._stream, flush=True)

@@ -49,9 +49,11 @@ ALLOWED: dict[str, set[str]] = {
     "study_report": LEAVES | {"config", "tracking"},
     "distributed": LOCAL | {"preparing", "study_report"},
     "launch": LEAVES | {"config", "train.protocols", "run", "evaluation", "distributed"},
+    "study_looks": LEAVES | {"config", "tracking", "study_report"},
+    "tuning": LEAVES | {"config", "tracking", "distributed"},
     "demo": LOCAL,
     "doctor": LEAVES | {"config", "data"},
-    "cli": LOCAL | {"launch", "demo", "doctor"},
+    "cli": LOCAL | {"launch", "tuning", "study_looks", "demo", "doctor"},
     "__init__": {"_version", "config", "launch", "evaluation", "train"},
     "__main__": {"cli"},
 }

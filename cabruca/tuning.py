@@ -1,0 +1,180 @@
+"""Studies as the command line asks for them: begun, gone on with, lengthened, repeated.
+
+What is decided here is whether that may be done at all; `distributed.study` does it, and only there Ray is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cabruca.commands import command
+from cabruca.config.study import Study, load_study
+from cabruca.config.study_change import check_going_on
+from cabruca.errors import ConfigError, RunError
+from cabruca.tracking.secrets import hide
+from cabruca.tracking.study_dir import StudyDir, find_study
+from cabruca.tracking.study_events import read
+from cabruca.tracking.study_progress import study_progress_of
+
+if TYPE_CHECKING:
+    from cabruca.distributed.study import StudyResult
+
+
+def begin(
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    retry_failed: bool = False,
+    **options: Any,
+) -> StudyResult:
+    """Run the study in a file.
+
+    Args:
+        overrides: dotted keys of the base configuration, and `study.*` of the study.
+        resume: go on with it where it has been begun, begin it where it has not. retry_failed: failed trials again.
+        options: `quiet`, `json`, `watchers`, `trial`.
+
+    Raises:
+        CabrucaError: one line: what is wrong with the file, or that the study is there already.
+    """
+    study = load_study(path, overrides)
+    folder = StudyDir.of(study)
+    if not folder.holds_study:
+        return _run(study, folder, retry_failed=False, **options)
+    if not (resume or retry_failed):
+        raise RunError(
+            f"study {folder.path} is there already; go on with it (--resume), lengthen it (cabruca tune extend "
+            f"{study.config.name} --trials +N), or give this one another name"
+        )
+    check_going_on(folder.load(), study)
+    return _run(study, folder, retry_failed=retry_failed, **options)
+
+
+def go_on(
+    name: str,
+    output_dir: str | Path = "outputs",
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    retry_failed: bool = False,
+    **options: Any,
+) -> StudyResult:
+    """Go on with a study: finished trials stay, unfinished ones resume from their checkpoints.
+
+    Raises:
+        CabrucaError: there is no such study; an override that would change what its trials learn.
+    """
+    folder = find_study(name, output_dir)
+    study = folder.load(dict(overrides or {}))
+    check_going_on(folder.load(), study)
+    return _run(study, folder, retry_failed=retry_failed, **options)
+
+
+def extend(
+    name: str,
+    output_dir: str | Path = "outputs",
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    trials: str,
+    study_file: str | Path | None = None,
+    **options: Any,
+) -> StudyResult:
+    """Give a study more trials, and another search space where a file says so; also when it has finished.
+
+    Args:
+        trials: `+20`: so many more; `60`: so many in all.
+        study_file: the study's file with a wider search space; the base configuration stays the stored one.
+
+    Raises:
+        CabrucaError: there is no such study; no more trials than there are; a file that changes more than the space.
+    """
+    folder = find_study(name, output_dir)
+    before = folder.load()
+    count = _lengthened(trials, before, folder)
+    given = {**(overrides or {}), "study.num_trials": count}
+    study = folder.load(given) if study_file is None else load_study(study_file, given, base=folder.base_yaml)
+    if study.config.set != before.config.set:  # the stored base has been set already
+        raise ConfigError(f"{study_file} has another `set` than study {folder.name} was begun with; set it back")
+    check_going_on(before, study)
+    return _run(study, folder, retry_failed=False, **options)
+
+
+def _lengthened(trials: str, study: Study, folder: StudyDir) -> int:
+    """Number of trials in all after an extension."""
+    text, asked = trials.strip(), study.config.num_trials
+    digits = text.removeprefix("+")
+    if not digits.isdigit() or int(digits) < 1:
+        raise ConfigError(f"--trials {trials} is not a number of trials; write +20 for 20 more, or 60 for 60 in all")
+    count = asked + int(digits) if text.startswith("+") else int(digits)
+    if count <= asked:
+        raise ConfigError(f"--trials {trials}: study {folder.name} has {asked} trials already; write +N for N more")
+    return count
+
+
+def repeat(
+    name: str,
+    output_dir: str | Path = "outputs",
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    top: int | None = None,
+    seeds: int | None = None,
+    **options: Any,
+) -> Any:
+    """Train the best trials again over several seeds. `top`, `seeds`: None: as the study's `repeat_best` says.
+
+    Raises:
+        CabrucaError: there is no such study, or no trial with a value in it.
+    """
+    folder = find_study(name, output_dir)
+    study = folder.load(dict(overrides or {}))
+    if read(folder.results).best(study) is None:
+        raise RunError(f"study {folder.name} has no trial with a value to repeat; cabruca tune status {folder.name}")
+    from cabruca.distributed.repeat import run_repeats
+
+    return run_repeats(study, folder, top=top, seeds=seeds, **options)
+
+
+def _run(
+    study: Study,
+    folder: StudyDir,
+    *,
+    retry_failed: bool,
+    quiet: bool = False,
+    json: bool = False,
+    **options: Any,
+) -> StudyResult:
+    from cabruca.distributed.study import run_study
+
+    if not folder.holds_study:
+        folder = StudyDir.create(study)
+    progress = study_progress_of(study, quiet=quiet, json=json)
+    watchers = [progress, *options.pop("watchers", ())]
+    try:
+        result = run_study(
+            study, folder, retry_failed=retry_failed, quiet=quiet, json=json, watchers=watchers, **options
+        )
+    finally:
+        progress.close()
+    if not quiet and not json:
+        print("\n".join(closing(study, folder)), flush=True)
+    return result
+
+
+def closing(study: Study, folder: StudyDir) -> list[str]:
+    """Where everything of a study is and what to do next, a line each; only of what is there."""
+    name, where = study.config.name, ["--output-dir", study.base.output_dir]
+    lines = [f"report        {folder.report}"] if folder.report.is_file() else []
+    if folder.best_config.is_file():
+        lines.append(f"best          {folder.best_config}")
+        lines.append(f"  train it    {command('train', '--config', folder.best_config)}")
+        if not folder.repeats_json.is_file():
+            lines.append(f"  was it luck {command('tune', 'repeat', name, *where)}")
+    lines.append(f"more trials   {command('tune', 'extend', name, '--trials', '+10', *where)}")
+    lines.append(f"curves        {command('--logdir', folder.trials, program='tensorboard')}")
+    lines.append(f"Optuna        optuna-dashboard sqlite:///{folder.optuna_db}  (pip install optuna-dashboard)")
+    if study.base.tracking.mlflow:
+        uri = study.base.tracking.mlflow_uri or f"sqlite:///{Path(study.base.output_dir) / 'mlflow.db'}"
+        lines.append(f"MLflow        {hide(command('ui', '--backend-store-uri', uri, program='mlflow'))}")
+    return lines
