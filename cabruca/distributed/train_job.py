@@ -134,7 +134,7 @@ class TrainJob:
     def _gauges(self, runtime: Runtime, run_dir: RunDir) -> RayMetrics:
         from ray.util.metrics import Gauge
 
-        return RayMetrics(run_dir.name, runtime.rank, self.config.training.monitor_metric, Gauge)
+        return RayMetrics(run_dir.name, runtime.rank, self.config.training.monitor_metric, Gauge, within=self.within)
 
     def _say_who(self, workers: list[tuple[int, str]], state: State | None) -> None:
         import ray

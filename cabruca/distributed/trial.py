@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cabruca.distributed.autopsy import write_autopsy
+from cabruca.distributed.ray_metrics import GaugeWatcher, RayMetrics
 from cabruca.distributed.study_desk import Order
 from cabruca.distributed.trial_lines import DeskLine, TuneLine
 from cabruca.distributed.trial_reporter import PAUSED, Line, TrialReporter, refuse_not_a_number, result_of
@@ -163,7 +164,14 @@ class Attempt:
             within=self._order.place,
             cores=self._job.cores,
             test=False,
+            callbacks=[self._gauges()],
         )
+
+    def _gauges(self) -> GaugeWatcher:
+        from ray.util.metrics import Gauge
+
+        monitored = self._config.training.monitor_metric
+        return GaugeWatcher(RayMetrics(self._run_dir.name, 0, monitored, Gauge, within=self._order.place))
 
     def _on_workers(self, resume: str | None) -> TrainResult:
         """Ray Train inside the trial; this thread hands what rank 0 tells on to Ray Tune."""

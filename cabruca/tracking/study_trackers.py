@@ -171,7 +171,7 @@ def _told(tracker: str, runs: Mapping[int, int], trials: list[TrialState]) -> tu
     if odd or strangers:
         names = ", ".join(f"trial {k} has {runs.get(k, 0)}" for k in [*odd, *strangers][:5])
         more = ", .." if len(odd) + len(strangers) > 5 else ""
-        text = "%s has %d runs for %d trials (%s%s); what is missing there is in the trials' folders"
+        text = "%s has %d runs for %d trials (%s%s); the trials' folders have the rest"
         _log.warning(text, tracker, number, len(trials), names, more)
     return number, len(trials)
 
