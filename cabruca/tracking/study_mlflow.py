@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cabruca.config.redact import redact
 from cabruca.config.study import Study
 from cabruca.tracking.mlflow import FOLDER_TAG, send_best
 from cabruca.tracking.mlflow_client import (
@@ -106,7 +107,7 @@ class StudyRun(BaseCallback):
     def _send_params(self, run: Any) -> None:
         """The study's settings. A parameter cannot be changed once it is written: what an extended study has changed
         is written down as a tag."""
-        config = self._study.config.model_dump(mode="json")
+        config: dict[str, Any] = redact(self._study.config.model_dump(mode="json"))
         space = {f"search_space.{key}": spec for key, spec in config.pop("search_space").items()}
         values = as_texts({**{f"study.{key}": value for key, value in flatten(config).items()}, **space})
         known = run.data.params
