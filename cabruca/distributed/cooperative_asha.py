@@ -1,7 +1,7 @@
 """A scheduler of Ray Tune that stops trials by asking them to.
 
-Ray's own answer STOP kills the trial's process where it stands; of a trial with workers it leaves their resources taken.
-Here the scheduler inside (ASHA, median) decides as ever, the decision is written down and left at the study's desk, and
+Ray's own answer STOP kills the trial's process where it stands; of a trial with workers it leaves their resources
+taken. Here the scheduler inside (ASHA, median) decides as ever, the decision is written down and left at the desk, and
 Tune is told CONTINUE: the trial asks the desk right after its report, saves, and returns.
 
 The scheduler inside is fed with stand-ins named after the trial's number, never with Ray's own trials. So the results

@@ -7,7 +7,6 @@ that is under way is handed out again, the same trial with the same number and p
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable

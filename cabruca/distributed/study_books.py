@@ -38,7 +38,14 @@ class StudyBooks:
     """Arguments: the study and its folder, its open journal, who watches, and the handle of the study's desk."""
 
     def __init__(
-        self, study: Study, study_dir: StudyDir, journal: Journal, watchers: Sequence[Watcher], desk: Any, places: Places
+        self,
+        study: Study,
+        study_dir: StudyDir,
+        journal: Journal,
+        watchers: Sequence[Watcher],
+        *,
+        desk: Any,
+        places: Places,
     ) -> None:
         self.study, self.study_dir, self.journal = study, study_dir, journal
         self.desk = desk

@@ -1,0 +1,100 @@
+"""Checkpoints of a study's losers go as the study goes, and its folder stays within its disk budget."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from cabruca.distributed.study_books import StudyBooks
+from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.study_state import TrialState
+
+
+class Keeper:
+    """Keeps the checkpoints of the best trials that have ended; those of trials that may go on are not touched.
+
+    Args:
+        books: of the study. stop: called with a reason when the disk budget is used up.
+    """
+
+    def __init__(self, books: StudyBooks, stop: Callable[[str], None]) -> None:
+        self._books, self._stop = books, stop
+        self._budget = books.study.config.disk_budget_bytes
+        self._kept: list[TrialState] = []
+        self._sizes: dict[int, int] = {}
+        for trial in list(books.state.trials.values()):
+            if trial.ended:
+                self(trial.number)
+
+    def __call__(self, number: int) -> None:
+        """A trial has ended, or only this attempt at it."""
+        trial = self._books.state.trials[number]
+        if trial.ended:
+            self._keep(trial)
+        if self._budget is not None:
+            self._sizes[number] = bytes_of(self._run_dir(number).path)
+            self._stay_within(self._budget)
+
+    def _keep(self, trial: TrialState) -> None:
+        if trial.state == "failed" or trial.best(self._books.study) is None:
+            self._drop(trial.number)
+            return
+        self._kept = self._ranked([*self._kept, trial])
+        front = {t.number for t in self._books.state.front(self._books.study)} if self._many else set()
+        most = self._books.study.config.keep_checkpoints
+        losers = [loser for loser in self._kept[most:] if loser.number not in front]
+        for loser in losers:
+            self._kept.remove(loser)
+            self._drop(loser.number)
+
+    @property
+    def _many(self) -> bool:
+        return len(self._books.study.metrics) > 1
+
+    def _ranked(self, trials: list[TrialState]) -> list[TrialState]:
+        study = self._books.study
+        sign = -1.0 if study.directions[0] == "maximize" else 1.0
+
+        def key(trial: TrialState) -> tuple[float, int]:
+            best = trial.best(study)
+            return (sign * best.value if best is not None else float("inf"), trial.number)
+
+        return sorted(trials, key=key)
+
+    def _stay_within(self, budget: int) -> None:
+        """Give up more of the kept checkpoints, the worst first, never the best; where that is not enough, stop."""
+        running = self._books.state.count("running")
+        room = budget - running * max(self._sizes.values(), default=0)
+        while sum(self._sizes.values()) > room and len(self._kept) > 1:
+            loser = self._kept.pop()
+            self._drop(loser.number)
+            self._sizes[loser.number] = bytes_of(self._run_dir(loser.number).path)
+        used = sum(self._sizes.values())
+        if used > budget:
+            self._stop(f"the disk budget is used up ({used / 1e6:.0f} MB of {budget / 1e6:.0f} MB)")
+
+    def _drop(self, number: int) -> None:
+        drop_checkpoints(self._run_dir(number))
+
+    def _run_dir(self, number: int) -> RunDir:
+        return self._books.study_dir.trial_dir(number)
+
+
+def drop_checkpoints(run_dir: RunDir) -> None:
+    """Remove a run's checkpoints; their .json stay and say what was there."""
+    for path in [*run_dir.checkpoints.glob("*.pth"), *run_dir.checkpoints.glob(".*.tmp")]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def bytes_of(folder: Path) -> int:
+    """Bytes of all files below a folder; a file with two names counts once."""
+    seen: dict[tuple[int, int], int] = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                stat = Path(parent, name).stat()
+                seen[(stat.st_dev, stat.st_ino)] = stat.st_size
+    return sum(seen.values())

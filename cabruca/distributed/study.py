@@ -1,0 +1,282 @@
+"""A study from end to end: the driver. The study's folder is the truth, Ray is the muscle.
+
+Begin, go on after a kill, lengthen, widen, repeat what failed: all the same. The journal is read, what is missing is
+run, every event is written down before anything is decided on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from cabruca.commands import command
+from cabruca.config.load import redact, to_yaml
+from cabruca.config.schema import Config
+from cabruca.config.study import Study, best_config
+from cabruca.distributed.cluster import cluster_for
+from cabruca.distributed.dry_epoch import try_epoch
+from cabruca.distributed.group import open_desk
+from cabruca.distributed.keeping import Keeper
+from cabruca.distributed.study_books import StudyBooks, Watcher
+from cabruca.distributed.study_desk import StudyDesk
+from cabruca.distributed.study_metrics import StudyMetrics
+from cabruca.distributed.study_run import Stop, resources_of, run_tuner
+from cabruca.distributed.trial import TrialJob
+from cabruca.preparing import TaskFactory
+from cabruca.study_report import write_report
+from cabruca.tracking.files import to_json, write_atomic
+from cabruca.tracking.log import RunLog
+from cabruca.tracking.signals import Stopped, stopping
+from cabruca.tracking.status import StatusFile
+from cabruca.tracking.study_dir import StudyDir
+from cabruca.tracking.study_estimate import estimate
+from cabruca.tracking.study_events import Journal, events
+from cabruca.tracking.study_state import StudyState
+from cabruca.tracking.study_tables import leaderboard_csv
+from cabruca.tracking.study_trackers import StudyTrackers
+from cabruca.train.protocols import NOTICE
+
+_log = logging.getLogger("cabruca.distributed")
+
+BEGAN = "the study begins"
+"""Note in the journal at the beginning of each session."""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """How it ended.
+
+    Attributes:
+        state: `finished` (no trial is left), `stopped` (time or disk is used up), `interrupted` (a signal).
+        best: number of the best trial, None where none has a value.
+        message: one line for people. exit_code: 0, or 128 + the signal.
+    """
+
+    state: Literal["finished", "stopped", "interrupted"]
+    best: int | None
+    message: str
+    exit_code: int = 0
+
+
+def run_study(
+    study: Study,
+    study_dir: StudyDir,
+    *,
+    retry_failed: bool = False,
+    address: str | None = None,
+    quiet: bool = False,
+    watchers: Sequence[Watcher] = (),
+    json: bool = False,
+    trial: TaskFactory | None = None,
+    dry: bool = True,
+) -> StudyResult:
+    """Run what is left of a study, in its folder: all of a new one, the rest of one that was killed or lengthened.
+
+    Args:
+        study: as it is now; where it differs from study.yaml (more trials, a wider space), that is written anew.
+        study_dir: made by `StudyDir.create`, or opened.
+        retry_failed: the failed trials are asked again, as new ones with the same parameters.
+        address: of a Ray cluster; None: as the configuration or RAY_ADDRESS says, else one of our own.
+        quiet: only warnings on the terminal. watchers: called after every event of the journal, and at the end.
+        json: the terminal is left to a watcher that writes JSON. trial: what is learnt; default: the cabruca network.
+        dry: try one epoch of the base configuration first, where that was not done yet; its estimate is printed.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        CabrucaError: the study is being run by another process, or does not fit; the cluster does not answer; the disk
+            refused. What a trial raises ends that trial alone.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(study_dir.lock())
+        study_dir.write(study)
+        driver = _Driver(study, study_dir, watchers, trial, quiet=quiet or json)
+        stack.enter_context(driver.at_work())
+        stack.enter_context(cluster_for(_base_at(study, address)))
+        result = driver.go(retry_failed=retry_failed, dry=dry)
+    if result.state != "finished":
+        words = command("tune", "resume", study_dir.name, "--output-dir", study.base.output_dir)
+        print(f"{result.message}; go on with: {words}", file=sys.stderr, flush=True)
+    return result
+
+
+def _base_at(study: Study, address: str | None) -> Config:
+    base = study.base
+    if address is None:
+        return base
+    return base.model_copy(update={"distributed": base.distributed.model_copy(update={"address": address})})
+
+
+def spent_s(study_dir: StudyDir) -> float:
+    """Seconds that the study has been at work so far: from each beginning to the last event before the next."""
+    total, began, last = 0.0, 0.0, 0.0
+    for event in events(study_dir.results):
+        if event["event"] == "note" and event["text"] == BEGAN:
+            total, began = total + (last - began), float(event["time"])
+        last = float(event["time"])
+    return total + (last - began)
+
+
+class _Driver:
+    """What the driver holds while a study runs."""
+
+    def __init__(
+        self,
+        study: Study,
+        study_dir: StudyDir,
+        watchers: Sequence[Watcher],
+        task_factory: TaskFactory | None,
+        *,
+        quiet: bool,
+    ) -> None:
+        self._study, self._dir, self._watchers = study, study_dir, list(watchers)
+        self._quiet, self._task = quiet, task_factory
+        self._journal = Journal(study_dir.results)
+        self._status = StatusFile(study_dir.status)
+        self._tables = Tables(study, study_dir)
+        self._stop = Stop()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Log, status and journal are open; the status says in the end how the study is left."""
+        log = RunLog(self._dir.log, quiet=self._quiet)
+        log.open()
+        self._status.set("starting", message="starting Ray")
+        self._status.start()
+        try:
+            yield
+        except BaseException as error:
+            lines = str(error).strip().splitlines() or [""]
+            state: Any = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self._status.set(state, message=f"{type(error).__name__}: {lines[0]}")
+            _log.error("failed: %s: %s", type(error).__name__, lines[0])
+            raise
+        finally:
+            self._status.close()
+            self._journal.close()
+            log.close()
+
+    def go(self, *, retry_failed: bool, dry: bool) -> StudyResult:
+        import ray
+
+        _log.info("study folder: %s", self._dir.path, extra=NOTICE)
+        try:
+            with stopping():
+                if dry and not self._dir.estimate.is_file():
+                    self._estimate()
+        except Stopped as stop:
+            self._stop = Stop(signal.Signals(stop.number).name, stop.number)
+            return self._end()
+        trackers = StudyTrackers(self._study, self._dir)
+        trackers.begin()
+        gauges = StudyMetrics(self._study, _gauge())
+        desk = open_desk(ray, StudyDesk)
+        looking = [self._tables, trackers, gauges, *self._watchers]
+        books = StudyBooks(self._study, self._dir, self._journal, looking, desk=desk, places=trackers)
+        used_s = spent_s(self._dir)
+        books.write("note", text=BEGAN)
+        self._status.set("running", message="")
+        budget = self._study.config.time_budget_s
+        ends_at = None if budget is None else time.monotonic() + budget - used_s
+        job = TrialJob(
+            desk=desk,
+            task=self._task,
+            metrics=self._study.metrics,
+            workers=self._study.config.workers_per_trial,
+            cores=cores_of(self._study),
+            folder=str(Path.cwd()),
+        )
+        keeper = Keeper(books, self._give_up)
+        try:
+            run_tuner(books, job, self._stop, retry_failed=retry_failed, ends_at=ends_at, on_end=keeper)
+        finally:
+            ray.kill(desk)
+        self._tables.write(books.state)
+        trackers.end(books.state, interrupted=self._stop.number is not None)
+        return self._end()
+
+    def _give_up(self, reason: str) -> None:
+        self._stop.reason = self._stop.reason or reason
+
+    def _estimate(self) -> None:
+        self._status.set(message="one dry epoch of the base configuration")
+        found = try_epoch(self._study, self._dir, self._task, resources_of(self._study), cores_of(self._study))
+        free = shutil.disk_usage(self._dir.path).free
+        told = estimate(self._study, found, free, psutil.virtual_memory().total)
+        for line in told.lines():
+            _log.info("%s", line, extra=NOTICE)
+        write_atomic(self._dir.estimate, to_json(told.to_dict(), indent=1) + "\n")
+
+    def _end(self) -> StudyResult:
+        state, stop = self._journal.state, self._stop
+        best = state.best(self._study)
+        number = None if best is None else best.number
+        if stop.reason is None:
+            result = StudyResult("finished", number, "all trials have ended")
+        elif stop.number is None:
+            result = StudyResult("stopped", number, stop.reason)
+        else:
+            result = StudyResult("interrupted", number, f"interrupted by {stop.reason}", 128 + stop.number)
+        self._status.set(result.state, message=result.message)
+        for watcher in self._watchers:
+            try:
+                watcher.on_end(result)
+            except Exception as error:
+                _log.warning("%s failed (%s)", type(watcher).__name__, error)
+        return result
+
+
+def cores_of(study: Study) -> int:
+    """Whole cores of a trial's process, or of each worker."""
+    return max(1, int(study.config.resources_per_trial.cpu))
+
+
+def _gauge() -> Any:
+    from ray.util.metrics import Gauge
+
+    return Gauge
+
+
+class Tables:
+    """leaderboard.csv and best_config.yaml, kept up as the study goes; the report at its end. A watcher."""
+
+    def __init__(self, study: Study, study_dir: StudyDir) -> None:
+        self._study, self._dir = study, study_dir
+        self._next_at = 0.0
+
+    def on_event(self, event: Mapping[str, Any], state: StudyState) -> None:
+        """After a trial's end, but for at most a small share of the time."""
+        began = time.monotonic()
+        if event["event"] != "ended" or began < self._next_at:
+            return
+        self._write_small(state)
+        self._next_at = time.monotonic() + max(1.0, 50 * (time.monotonic() - began))
+
+    def on_end(self, result: Any) -> None:
+        """Nothing; `write` is called before."""
+
+    def write(self, state: StudyState) -> None:
+        """All of them. What cannot be made costs a warning."""
+        try:
+            self._write_small(state)
+            write_report(self._study, self._dir, state)
+        except Exception as error:
+            _log.warning("the study's tables could not be written (%s)", error, exc_info=error)
+
+    def _write_small(self, state: StudyState) -> None:
+        write_atomic(self._dir.leaderboard, leaderboard_csv(self._study, state))
+        best = state.best(self._study)
+        if best is not None:
+            config = best_config(self._study, best.params)
+            write_atomic(self._dir.best_config, to_yaml(redact(config.to_dict())))
