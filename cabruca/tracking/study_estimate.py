@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from cabruca.config.study import Study
 from cabruca.errors import ConfigError, did_you_mean
+from cabruca.tracking.study_asha import expected_epochs
+from cabruca.tracking.study_words import duration, size
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,8 @@ class Estimate:
         time = f"time: {duration(self.worst_s)} for all {self.epochs} epochs of {self.trials} trials"
         if self.expected_s is not None and self.expected_epochs is not None:
             time = (
-                f"time: about {duration(self.expected_s)} ({self.expected_epochs:.0f} epochs of {self.trials} trials, if "
-                f"asha stops as many as it does on average), at most {duration(self.worst_s)} ({self.epochs} epochs)"
+                f"time: about {duration(self.expected_s)} ({self.expected_epochs:.0f} epochs of {self.trials} trials, "
+                f"as asha stops them on average), at most {duration(self.worst_s)} ({self.epochs} epochs)"
             )
         likely = self.worst_s if self.expected_s is None else self.expected_s
         out = [time]
@@ -130,60 +129,14 @@ def check_measured(study: Study, metrics: Mapping[str, float]) -> None:
     for metric in study.metrics:
         if metric not in metrics:
             names = sorted(name for name in metrics if name.count("/") == 1)
-            raise ConfigError(
-                f"metric: {metric} is not measured{did_you_mean(metric, metrics) or ';'} choose one of {', '.join(names)}"
-            )
+            hint = did_you_mean(metric, metrics)
+            hint = f"{hint} or" if hint else ";"
+            raise ConfigError(f"metric: {metric} is not measured{hint} choose one of {', '.join(names)}")
         if not math.isfinite(metrics[metric]):
             raise ConfigError(
-                f"metric: {metric} has no number after an epoch of the base configuration, as where the data lack what it "
-                "is measured by; choose another, or complete the data"
+                f"metric: {metric} has no number after an epoch of the base configuration, as where the data lack what "
+                "it is measured by; choose another, or complete the data"
             )
-
-
-def expected_epochs(study: Study, draws: int = 50) -> float:
-    """Epochs of all trials when asha stops them: the mean over random orders of arrival, one trial after another.
-
-    The rule is that of Li et al. 2020 (arXiv 1810.05934, "A system for massively parallel hyperparameter tuning") as
-    Ray stops by it: at a rung (grace_period x reduction_factor^k epochs), a trial that is below the
-    1 - 1 / reduction_factor quantile of those that were there before it.
-    """
-    config, most = study.config, study.max_epochs
-    rungs: list[float] = []
-    while (rung := config.scheduler.grace_period * config.scheduler.reduction_factor ** len(rungs)) < most:
-        rungs.append(rung)
-    random = np.random.default_rng(0)
-    repeats = max(1, min(draws, 20_000 // config.num_trials))
-    total = sum(
-        _epochs(random.permutation(config.num_trials).tolist(), rungs, most, config.scheduler.reduction_factor)
-        for _ in range(repeats)
-    )
-    return total / repeats
-
-
-def _epochs(ranks: list[int], rungs: list[float], most: int, factor: float) -> int:
-    """Epochs that trials of these ranks, the higher the better, run in this order."""
-    seen: list[list[int]] = [[] for _ in rungs]
-    total = 0
-    for rank in ranks:
-        epochs = most
-        for rung, there in zip(rungs, seen, strict=True):
-            cut = _quantile(there, 1 - 1 / factor)
-            insort(there, rank)
-            if cut is not None and rank < cut:
-                epochs = math.ceil(rung)
-                break
-        total += epochs
-    return total
-
-
-def _quantile(ordered: list[int], share: float) -> float | None:
-    """Linear between neighbours, as numpy's; None of nothing."""
-    if not ordered:
-        return None
-    place = share * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
 def _seconds(study: Study, dry: DryEpoch, epochs: float, repeats: int) -> float:
@@ -222,20 +175,3 @@ def _refuse_too_large(study: Study, found: Estimate) -> None:
         raise ConfigError(
             f"study {name} needs {size(need)} and its disk_budget is {size(budget)}; {remedy}, or raise it"
         )
-
-
-def duration(seconds: float) -> str:
-    """`2 h 05 min`, `12 min`, `40 s`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 90 else f"{minutes} min"
-
-
-def size(count: float) -> str:
-    """Bytes for people: `1.5 GB` (10^9 bytes)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -172,9 +172,9 @@ def _written(event: Mapping[str, Any]) -> Event:
     Raises:
         ValueError: its kind, or what its kind has, is missing.
     """
-    kind = event.get("event")
+    kind = str(event.get("event"))
     if kind not in NEEDED:
-        raise ValueError(f"event {kind!r} is none of {', '.join(NEEDED)}")
+        raise ValueError(f"event '{kind}' is none of {', '.join(NEEDED)}")
     missing = [name for name in NEEDED[kind] if name not in event]
     if missing:
         raise ValueError(f"event {kind} has no {', '.join(missing)}")
