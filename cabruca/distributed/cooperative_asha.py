@@ -1,8 +1,8 @@
 """A scheduler of Ray Tune that stops trials by asking them to.
 
 Ray's own answer STOP kills the trial's process where it stands; of a trial with workers it leaves their resources
-taken. Here the scheduler inside (ASHA, median) decides as ever, the decision is written down and left at the desk, and
-Tune is told CONTINUE: the trial asks the desk right after its report, saves, and returns.
+taken. Here the scheduler inside (ASHA, HyperBand, median) decides as ever, the decision is written down and left at the
+desk, and Tune is told CONTINUE: the trial asks the desk right after its report, saves, and returns.
 
 The scheduler inside is fed with stand-ins named after the trial's number, never with Ray's own trials. So the results
 in the journal can be fed to a fresh one, in the same order, and it comes to stand where the killed one stood.
@@ -10,9 +10,13 @@ in the journal can be fed to a fresh one, in the same order, and it comes to sta
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from cabruca.config.study import Study
@@ -32,7 +36,7 @@ class StandIn:
 
 
 def make_inner(study: Study) -> TrialScheduler | None:
-    """ASHA or the median rule on our own clock, the epoch; None: all trials live."""
+    """ASHA, asynchronous HyperBand or the median rule on our own clock, the epoch; None: all trials live."""
     settings = study.config.scheduler
     common: dict[str, Any] = {
         "time_attr": "epoch",
@@ -40,12 +44,26 @@ def make_inner(study: Study) -> TrialScheduler | None:
         "mode": "max" if study.directions[0] == "maximize" else "min",
     }
     grace = min(settings.grace_period, study.max_epochs)
-    if settings.type == "asha":
+    if settings.type in ("asha", "hyperband"):
         own = {"max_t": study.max_epochs, "grace_period": grace, "reduction_factor": settings.reduction_factor}
-        return ASHAScheduler(**common, **own, stop_last_trials=False)
+        brackets = 1
+        if settings.type == "hyperband":  # one bracket for every rung to begin with; the last stops nobody
+            brackets = 1 + int(math.log(study.max_epochs / grace, settings.reduction_factor) + 1e-9)
+        return ASHAScheduler(**common, **own, brackets=brackets, stop_last_trials=False)
     if settings.type == "median":
         return MedianStoppingRule(**common, grace_period=grace, min_samples_required=settings.min_samples)
     return None
+
+
+@contextmanager
+def _drawn_by(seed: int, number: int) -> Iterator[None]:
+    """The bracket that a trial falls into is a function of the study's seed and the trial's number."""
+    before = np.random.get_state()
+    np.random.seed([seed % 2**32, number])
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
 
 
 class Cooperative(TrialScheduler):
@@ -79,7 +97,8 @@ class Cooperative(TrialScheduler):
             return False
         if number not in self._added:
             self._added[number] = StandIn(f"trial_{number:04d}")
-            self._inner.on_trial_add(None, self._added[number])  # type: ignore[arg-type]
+            with _drawn_by(self._study.config.sampler.seed, number):
+                self._inner.on_trial_add(None, self._added[number])  # type: ignore[arg-type]
         row = {"epoch": result.epoch, VALUE: result.metrics[name]}
         decision = self._inner.on_trial_result(None, self._added[number], row)  # type: ignore[arg-type]
         return bool(decision == TrialScheduler.STOP) and result.epoch < self._study.max_epochs

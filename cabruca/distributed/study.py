@@ -27,10 +27,11 @@ from cabruca.distributed.cluster import cluster_for
 from cabruca.distributed.dry_epoch import try_epoch
 from cabruca.distributed.group import open_desk
 from cabruca.distributed.keeping import Keeper
+from cabruca.distributed.repeat import repeat_best
 from cabruca.distributed.study_books import StudyBooks, Watcher
 from cabruca.distributed.study_desk import StudyDesk
 from cabruca.distributed.study_metrics import StudyMetrics
-from cabruca.distributed.study_run import Stop, resources_of, run_tuner
+from cabruca.distributed.study_run import Stop, cores_of, resources_of, run_tuner
 from cabruca.distributed.trial import TrialJob
 from cabruca.preparing import TaskFactory
 from cabruca.study_report import write_report
@@ -202,9 +203,18 @@ class _Driver:
             run_tuner(books, job, self._stop, retry_failed=retry_failed, ends_at=ends_at, on_end=keeper)
         finally:
             ray.kill(desk)
+        if self._stop.reason is None and self._study.config.repeat_best is not None and books.state.best(self._study):
+            self._status.set(message="repeating the best trials")
+            self._repeat()
         self._tables.write(books.state)
         trackers.end(books.state, interrupted=self._stop.number is not None)
         return self._end()
+
+    def _repeat(self) -> None:
+        again = repeat_best(self._study, self._dir, trial=self._task)
+        if again.exit_code:
+            number = again.exit_code - 128
+            self._stop = Stop(signal.Signals(number).name, number)
 
     def _give_up(self, reason: str) -> None:
         self._stop.reason = self._stop.reason or reason
@@ -235,11 +245,6 @@ class _Driver:
             except Exception as error:
                 _log.warning("%s failed (%s)", type(watcher).__name__, error)
         return result
-
-
-def cores_of(study: Study) -> int:
-    """Whole cores of a trial's process, or of each worker."""
-    return max(1, int(study.config.resources_per_trial.cpu))
 
 
 def _gauge() -> Any:

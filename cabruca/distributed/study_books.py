@@ -90,13 +90,13 @@ class StudyBooks:
         trial = self.state.trials[number]
         config = trial_config(self.study, trial.params, number=number, folder=self.study_dir.trials.absolute())
         place = self._places.place(number, trial.params)
-        order = Order(number, config, place, known=trial.epoch, elapsed_s=trial.elapsed_s)
+        order = Order(number, config, place, known=known_epoch(trial), elapsed_s=trial.elapsed_s)
         ray.get(self.desk.hand_out.remote(order))
 
     def result(self, number: int, flat: Mapping[str, Any]) -> bool:
         """Write down what a trial reported; False where that is known already."""
         epoch = int(flat["epoch"])
-        if epoch <= self.state.trials[number].epoch:
+        if epoch <= known_epoch(self.state.trials[number]):
             return False
         metrics = {name[2:]: value for name, value in flat.items() if name.startswith("m/")}
         self.write(
@@ -147,6 +147,11 @@ class StudyBooks:
                 StatusFile(run_dir.status).set("failed", epoch=ending.epoch, message=ending.reason)
             best = self.state.best(self.study)
             complete(run_dir, trial.params, best.params if best is not None else None)
+
+
+def known_epoch(trial: TrialState) -> int:
+    """The last epoch that a trial has reported."""
+    return trial.results[-1].epoch if trial.results else 0
 
 
 def stop_words(epoch: int, rung: int, by: str) -> str:

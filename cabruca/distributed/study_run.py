@@ -78,7 +78,7 @@ def run_tuner(
     tuner = _tuner(books, job, scheduler, search)
     thread = threading.Thread(target=_fit, args=(tuner, stop), name="cabruca-study", daemon=True)
     try:
-        with _signals(stop) as asked:
+        with stop_on_signals(stop):
             thread.start()  # not the main thread: there Ray Tune would take Ctrl-C for itself
             told = False
             while thread.is_alive():
@@ -88,7 +88,6 @@ def run_tuner(
                 if stop.reason is not None and not told:
                     told = True
                     books.desk.ask_leave.remote(stop.reason)
-            del asked
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if stop.faults:
@@ -134,6 +133,11 @@ def resources_of(study: Study) -> dict[str, float]:
     return {"cpu": own.cpu, **({"gpu": own.gpu} if own.gpu else {})}
 
 
+def cores_of(study: Study) -> int:
+    """Whole cores of a trial's process, or of each worker."""
+    return max(1, int(study.config.resources_per_trial.cpu))
+
+
 def _started(books: StudyBooks) -> Any:
     from ray.tune import Callback
 
@@ -165,7 +169,7 @@ def _error_of(error: BaseException, books: StudyBooks) -> Exception:
 
 
 @contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
+def stop_on_signals(stop: Stop) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask every trial to save and end; a second one ends the driver at once."""
     if threading.current_thread() is not threading.main_thread():
         yield

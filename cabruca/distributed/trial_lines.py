@@ -47,3 +47,13 @@ class DeskLine(_DeskSide):
         ray.get(self.desk.tell.remote(self.number, dict(result)))
         while not ray.get(self.desk.is_decided.remote(self.number, result["epoch"])):
             time.sleep(LOOK_S)
+
+
+class LeaveLine(_DeskSide):
+    """Of a run that nobody stops early: it hears only that all are to leave."""
+
+    def tell(self, result: Mapping[str, Any]) -> None:
+        """Nobody is told."""
+
+    def stop_asked(self) -> str | None:
+        return None

@@ -1,0 +1,261 @@
+"""The best trials of a study again, each over several seeds: winners of short runs are often luck.
+
+A repetition is the trial's configuration with another `training.seed`, whole, without a scheduler, in a run folder of
+its own below `<study>/repeats`. What is finished there stays; what was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import json as json_
+import logging
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cabruca import errors
+from cabruca.config.schema import Config
+from cabruca.config.study import Study, trial_config
+from cabruca.distributed.cluster import cluster_for
+from cabruca.distributed.group import open_desk
+from cabruca.distributed.keeping import drop_checkpoints
+from cabruca.distributed.study_desk import StudyDesk
+from cabruca.distributed.study_run import LOOK_S, Stop, cores_of, resources_of, stop_on_signals
+from cabruca.distributed.trial import clean_process, wait_for_the_dead
+from cabruca.distributed.trial_lines import LeaveLine
+from cabruca.distributed.trial_reporter import TrialReporter
+from cabruca.errors import CabrucaError, RunError
+from cabruca.preparing import TaskFactory
+from cabruca.run import run_training
+from cabruca.tracking.files import to_json, write_atomic
+from cabruca.tracking.log import EarlyLog
+from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.status import read_status
+from cabruca.tracking.study_dir import StudyDir
+from cabruca.tracking.study_events import read
+from cabruca.tracking.study_state import Result, TrialState, best_of
+from cabruca.train.protocols import NOTICE, TrainResult
+
+_log = logging.getLogger("cabruca.distributed")
+
+TOP, SEEDS = 2, 3
+"""What is repeated where neither the study nor the command says."""
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """What repeating came to; `rows` are those of repeats.json."""
+
+    rows: Sequence[Mapping[str, Any]]
+    state: str
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One repetition; plain values and handles."""
+
+    trial: int
+    seed: int
+    config: Config
+    task: TaskFactory | None
+    workers: int
+    cores: int
+    desk: Any
+
+    @property
+    def run_dir(self) -> RunDir:
+        return RunDir(Path(self.config.output_dir) / str(self.config.experiment_name))
+
+
+def run_repeats(
+    study: Study,
+    study_dir: StudyDir,
+    *,
+    top: int | None = None,
+    seeds: int | None = None,
+    quiet: bool = False,
+    json: bool = False,
+    trial: TaskFactory | None = None,
+    watchers: Sequence[Any] = (),
+) -> Repeats:
+    """Train the best `top` trials again with `seeds` seeds each, and write repeats.json.
+
+    Args:
+        top, seeds: None: as `repeat_best` says. trial: what is learnt; default: the cabruca network.
+
+    Raises:
+        CabrucaError: the study is being run by another process; a repetition failed.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(study_dir.lock())
+        stack.enter_context(EarlyLog(quiet=quiet or json))
+        stack.enter_context(cluster_for(study.base))
+        return repeat_best(study, study_dir, top=top, seeds=seeds, trial=trial)
+
+
+def repeat_best(
+    study: Study,
+    study_dir: StudyDir,
+    *,
+    top: int | None = None,
+    seeds: int | None = None,
+    trial: TaskFactory | None = None,
+) -> Repeats:
+    """The same in a cluster that is connected, of a study that is locked."""
+    asked = study.config.repeat_best
+    top = top or (asked.top if asked else TOP)
+    seeds = seeds or (asked.seeds if asked else SEEDS)
+    state = read(study_dir.results)
+    ranked = [t for t in state.ranked(study) if t.state in ("finished", "stopped") and t.best(study)]
+    chosen = ranked[:top]
+    if not chosen:
+        raise RunError(f"study {study_dir.name} has no trial with a value to repeat")
+    stop = Stop()
+    import ray
+
+    desk = open_desk(ray, StudyDesk)
+    make = partial(_Work, task=trial, workers=study.config.workers_per_trial, cores=cores_of(study), desk=desk)
+    pairs = [(one.number, seed) for one in chosen for seed in range(1, seeds + 1)]
+    every = [make(number, seed, _config(study, study_dir, state.trials[number], seed)) for number, seed in pairs]
+    _run_all(study, every, desk, stop)
+    rows = [_row(study, study_dir, one, seeds) for one in chosen]
+    write_atomic(study_dir.repeats_json, to_json({"metric": study.metrics[0], "trials": rows}, indent=1) + "\n")
+    for row in rows:
+        _log.info("%s", describe(row), extra=NOTICE)
+    if stop.number is not None:
+        return Repeats(rows, "interrupted", 128 + stop.number)
+    return Repeats(rows, "finished")
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """For people: `trial 7: 0.512 +- 0.021 over 3 seeds (0.547 in the study)`."""
+    if row["mean"] is None:
+        return f"trial {row['trial']}: not repeated yet"
+    spread = "" if row["deviation"] is None else f" +- {row['deviation']:.4g}"
+    return (
+        f"trial {row['trial']}: {row['mean']:.4g}{spread} over {len(row['values'])} seeds "
+        f"({row['study_value']:.4g} in the study)"
+    )
+
+
+def _run_all(study: Study, every: Sequence[_Work], desk: Any, stop: Stop) -> None:
+    """Run those that are not finished, as many at a time as trials."""
+    import ray
+
+    untyped: Any = ray
+    waiting = [work for work in every if (read_status(work.run_dir.status) or {}).get("state") != "finished"]
+    wanted = resources_of(study)
+    options: dict[str, Any] = {"num_cpus": wanted.get("cpu", 0), "num_gpus": wanted.get("gpu", 0)}
+    options |= {
+        "max_retries": study.config.max_failures,
+        **({"memory": wanted["memory"]} if "memory" in wanted else {}),
+    }
+    once = untyped.remote(**options)(_repeat_once)
+    running: dict[Any, _Work] = {}
+    failures: list[Exception] = []
+    try:
+        with stop_on_signals(stop):
+            while running or (waiting and stop.reason is None and not failures):
+                while waiting and len(running) < study.config.max_concurrent_trials and stop.reason is None:
+                    work = waiting.pop(0)
+                    running[once.remote(work, str(Path.cwd()))] = work
+                if stop.reason is not None:
+                    desk.ask_leave.remote(stop.reason)
+                done, _ = untyped.wait(list(running), num_returns=1, timeout=LOOK_S)
+                for one in done:
+                    failures += _failure(untyped, one, running.pop(one))
+    finally:
+        untyped.kill(desk)
+    if failures:
+        raise failures[0]
+
+
+def _failure(ray: Any, done: Any, work: _Work) -> list[Exception]:
+    name = f"repetition {work.run_dir.name}"
+    try:
+        kind, said = ray.get(done)
+    except ray.exceptions.RayError as error:
+        return [RunError(f"{name} ended with its process ({type(error).__name__}); give the command again")]
+    if kind == "done":
+        drop_all_but_best(work.run_dir)
+        return []
+    known: type[Exception] = getattr(errors, kind, RunError)
+    return [known(f"{name}: {said}")]
+
+
+def drop_all_but_best(run_dir: RunDir) -> None:
+    """A repetition is measured, not gone on with: no checkpoint of it but the best is kept."""
+    best = run_dir.best
+    aside = best.with_suffix(".kept")
+    if best.is_file():
+        best.rename(aside)
+    drop_checkpoints(run_dir)
+    if aside.is_file():
+        aside.rename(best)
+
+
+def _config(study: Study, study_dir: StudyDir, one: TrialState, seed: int) -> Config:
+    config = trial_config(study, one.params, number=one.number, folder=study_dir.repeats.absolute())
+    training = config.training.model_copy(update={"seed": study.base.training.seed + seed})
+    name = study_dir.repeat_dir(one.number, seed).path.name
+    return config.model_copy(update={"training": training, "experiment_name": name})
+
+
+def _repeat_once(work: _Work, folder: str) -> tuple[str, str]:
+    """In a process of the cluster. What goes wrong comes back as its class and message."""
+    os.chdir(folder)
+    clean_process()
+    line = LeaveLine(work.desk, work.trial)
+    wrap = partial(TrialReporter, line=line, metrics=(), epochs=work.config.training.num_epochs)
+    run_dir = work.run_dir
+    options: dict[str, Any] = {"quiet": True, "task_factory": work.task, "wrap": wrap, "test": False}
+    try:
+        wait_for_the_dead(run_dir)
+        resume = "auto" if run_dir.holds_run and not run_dir.was_stillborn else None
+        result: TrainResult
+        if work.workers == 1:
+            result = run_training(work.config, resume=resume, cores=work.cores, **options)
+        else:
+            from cabruca.distributed.ray_train import train_on_workers
+
+            result = train_on_workers(work.config, resume=resume, **options)
+    except (CabrucaError, errors.TrainingDiverged) as error:
+        return type(error).__name__, str(error)
+    except Exception as error:
+        return "RunError", f"{type(error).__name__}: {error}"
+    return "done", result.state
+
+
+def _row(study: Study, study_dir: StudyDir, one: TrialState, seeds: int) -> dict[str, Any]:
+    found: dict[int, float] = {}
+    for seed in range(1, seeds + 1):
+        run_dir = study_dir.repeat_dir(one.number, seed)
+        if (read_status(run_dir.status) or {}).get("state") == "finished":
+            best = best_of(results_of(run_dir), study.metrics, study.directions)
+            if best is not None:
+                found[study.base.training.seed + seed] = best.value
+    values, own = list(found.values()), one.best(study)
+    return {
+        "trial": one.number,
+        "seeds": list(found),
+        "values": values,
+        "mean": statistics.fmean(values) if values else None,
+        "deviation": statistics.stdev(values) if len(values) > 1 else None,
+        "study_value": None if own is None else own.value,
+    }
+
+
+def results_of(run_dir: RunDir) -> list[Result]:
+    """A run's epochs, from its history."""
+    found = []
+    for line in run_dir.metrics.read_text(encoding="utf-8").splitlines():
+        row = json_.loads(line)
+        if "time/epoch_s" in row:
+            metrics = {k: float(v) for k, v in row.items() if "/" in k and isinstance(v, int | float)}
+            found.append(Result(row["epoch"], row["step"], metrics))
+    return found
