@@ -37,7 +37,9 @@ from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.status import read_status
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import read
+from cabruca.tracking.study_place import StudyPlace
 from cabruca.tracking.study_state import Result, TrialState, best_of
+from cabruca.tracking.study_trackers import StudyTrackers
 from cabruca.train.protocols import NOTICE, TrainResult
 
 _log = logging.getLogger("cabruca.distributed")
@@ -66,6 +68,7 @@ class _Work:
     workers: int
     cores: int
     desk: Any
+    place: StudyPlace
 
     @property
     def run_dir(self) -> RunDir:
@@ -95,7 +98,14 @@ def run_repeats(
         stack.enter_context(study_dir.lock())
         stack.enter_context(EarlyLog(quiet=quiet or json))
         stack.enter_context(cluster_for(study.base))
-        return repeat_best(study, study_dir, top=top, seeds=seeds, trial=trial)
+        trackers = StudyTrackers(study, study_dir)
+        trackers.begin()
+        found: Repeats | None = None
+        try:
+            found = repeat_best(study, study_dir, top=top, seeds=seeds, trial=trial, places=trackers)
+        finally:
+            trackers.end(read(study_dir.results), interrupted=found is None or found.exit_code != 0)
+        return found
 
 
 def repeat_best(
@@ -105,8 +115,9 @@ def repeat_best(
     top: int | None = None,
     seeds: int | None = None,
     trial: TaskFactory | None = None,
+    places: StudyTrackers,
 ) -> Repeats:
-    """The same in a cluster that is connected, of a study that is locked."""
+    """The same in a cluster that is connected, of a study that is locked; `places`: begun."""
     asked = study.config.repeat_best
     top = top or (asked.top if asked else TOP)
     seeds = seeds or (asked.seeds if asked else SEEDS)
@@ -121,7 +132,15 @@ def repeat_best(
     desk = open_desk(ray, StudyDesk)
     make = partial(_Work, task=trial, workers=study.config.workers_per_trial, cores=cores_of(study), desk=desk)
     pairs = [(one.number, seed) for one in chosen for seed in range(1, seeds + 1)]
-    every = [make(number, seed, _config(study, study_dir, state.trials[number], seed)) for number, seed in pairs]
+    every = [
+        make(
+            number,
+            seed,
+            _config(study, study_dir, state.trials[number], seed),
+            place=places.place(number, state.trials[number].params, seed=seed),
+        )
+        for number, seed in pairs
+    ]
     _run_all(study, every, desk, stop)
     rows = [_row(study, study_dir, one, seeds) for one in chosen]
     write_atomic(study_dir.repeats_json, to_json({"metric": study.metrics[0], "trials": rows}, indent=1) + "\n")
@@ -213,7 +232,13 @@ def _repeat_once(work: _Work, folder: str) -> tuple[str, str]:
     line = LeaveLine(work.desk, work.trial)
     wrap = partial(TrialReporter, line=line, metrics=(), epochs=work.config.training.num_epochs)
     run_dir = work.run_dir
-    options: dict[str, Any] = {"quiet": True, "task_factory": work.task, "wrap": wrap, "test": False}
+    options: dict[str, Any] = {
+        "quiet": True,
+        "task_factory": work.task,
+        "wrap": wrap,
+        "within": work.place,
+        "test": False,
+    }
     try:
         wait_for_the_dead(run_dir)
         resume = "auto" if run_dir.holds_run and not run_dir.was_stillborn else None

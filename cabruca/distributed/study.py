@@ -201,17 +201,20 @@ class _Driver:
         keeper = Keeper(books, self._give_up)
         try:
             run_tuner(books, job, self._stop, retry_failed=retry_failed, ends_at=ends_at, on_end=keeper)
+        except BaseException:
+            trackers.end(books.state, interrupted=True)
+            raise
         finally:
             ray.kill(desk)
         if self._stop.reason is None and self._study.config.repeat_best is not None and books.state.best(self._study):
             self._status.set(message="repeating the best trials")
-            self._repeat()
+            self._repeat(trackers)
         self._tables.write(books.state)
         trackers.end(books.state, interrupted=self._stop.number is not None)
         return self._end()
 
-    def _repeat(self) -> None:
-        again = repeat_best(self._study, self._dir, trial=self._task)
+    def _repeat(self, trackers: StudyTrackers) -> None:
+        again = repeat_best(self._study, self._dir, trial=self._task, places=trackers)
         if again.exit_code:
             number = again.exit_code - 128
             self._stop = Stop(signal.Signals(number).name, number)

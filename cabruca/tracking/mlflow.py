@@ -11,6 +11,7 @@ from cabruca.config.schema import Config
 from cabruca.tracking.guarded import interrupted
 from cabruca.tracking.mlflow_client import (
     PARENT_TAG,
+    REPEAT_TAG,
     SEARCHED,
     STUDY_TAG,
     TRIAL_TAG,
@@ -96,7 +97,8 @@ class MLflowTracker(BaseCallback):
     def _run_of_trial(self, place: StudyPlace) -> Any:
         """Also of a trial whose process died before its first checkpoint: one trial is one run."""
         self._experiment_id = place.mlflow_experiment_id
-        tags = {STUDY_TAG: place.study_id, TRIAL_TAG: str(place.trial)}
+        own = {TRIAL_TAG: str(place.trial)} if place.seed is None else {REPEAT_TAG: f"{place.trial} seed {place.seed}"}
+        tags = {STUDY_TAG: place.study_id, **own}
         asked = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
         found = self._client.search_runs([self._experiment_id], asked, max_results=1)
         if found:

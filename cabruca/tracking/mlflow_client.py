@@ -19,7 +19,8 @@ from cabruca.train.protocols import NOTICE
 PARENT_TAG = "mlflow.parentRunId"
 """MLflow's own: its pages show a run with it under that run."""
 
-STUDY_TAG, TRIAL_TAG = "cabruca.study_id", "cabruca.trial"
+STUDY_TAG, TRIAL_TAG, REPEAT_TAG = "cabruca.study_id", "cabruca.trial", "cabruca.repeat"
+"""On a trial's run: the first two; on that of its repetition with another seed: the first and the last."""
 
 SEARCHED = "search."
 """In front of the names of what a trial's sampler chose; no section of the configuration is called so."""

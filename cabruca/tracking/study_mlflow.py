@@ -70,7 +70,7 @@ class StudyRun(BaseCallback):
         experiment = self._study.base.tracking.mlflow_experiment
         self.experiment_id = experiment_in(self._client, experiment, self.uri, self._outputs)
         name, tags = self._study.config.name, {STUDY_TAG: self._study_id}
-        known = [run for run in self._runs() if TRIAL_TAG not in run.data.tags]
+        known = [run for run in self._runs() if PARENT_TAG not in run.data.tags]
         run = known[0] if known else self._client.create_run(self.experiment_id, run_name=name, tags=tags)
         self._client.set_terminated(run.info.run_id, "RUNNING")
         self._send_params(run)

@@ -12,6 +12,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +67,18 @@ class StudyTrackers:
             self._run = run = self._opened()
             self._guarded = Guarded("mlflow", lambda: run, patience_s=UPLOAD_S) if run is not None else None
 
-    def place(self, number: int, params: Mapping[str, Any]) -> StudyPlace:
-        """What the trial's process is given, for `run_training(..., within=...)`; asks nobody."""
+    def place(self, number: int, params: Mapping[str, Any], *, seed: int | None = None) -> StudyPlace:
+        """What the trial's process is given, for `run_training(..., within=...)`; asks nobody.
+
+        Args:
+            seed: of a repetition of the trial, which counts as no trial.
+        """
         name, run = self._study.config.name, self._run
+        place = StudyPlace(name, self._id, number, dict(params), wandb_group=name, seed=seed)
         if run is None:
-            return StudyPlace(name, self._id, number, dict(params), wandb_group=name)
-        return StudyPlace(name, self._id, number, dict(params), run.run_id, run.uri, run.experiment_id, name)
+            return place
+        mlflow = {"mlflow_uri": run.uri, "mlflow_experiment_id": run.experiment_id}
+        return replace(place, mlflow_parent_run_id=run.run_id, **mlflow)
 
     def on_event(self, event: Mapping[str, Any], state: StudyState) -> None:
         """Note how the study stands in its run; returns at once. A watcher's method."""

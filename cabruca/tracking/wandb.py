@@ -72,7 +72,7 @@ class WandbTracker(BaseCallback):
             entity=self._tracking.wandb_entity,
             name=self._run_dir.name,
             group=within.wandb_group if within else None,
-            job_type="trial" if within else None,
+            job_type=within.kind if within else None,
             id=within.wandb_id if within else short_id(folder),
             dir=folder,
             config={**info.config, **({"search": dict(within.params)} if within else {})},

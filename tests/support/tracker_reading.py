@@ -88,3 +88,29 @@ def wandb_points(file: Path) -> Points:
                 if isinstance(value, int | float) and not name.startswith("_"):
                     out.setdefault(name, []).append((record.history.step.num, float(value)))
     return out
+
+
+def hparams_tab(logdir: Path) -> list[tuple[str, dict[str, Any], dict[str, float]]]:
+    """What TensorBoard's HPARAMS tab lists, asked of its own backend: (run, hyperparameters, metrics) of each row."""
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
+    from werkzeug.test import Client
+
+    multiplexer = EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(logdir))
+    multiplexer.Reload()
+    tab = HParamsPlugin(TBContext(data_provider=MultiplexerDataProvider(multiplexer, str(logdir)))).get_plugin_apps()
+
+    def ask(route: str, **question: Any) -> Any:
+        return json.loads(Client(tab[route]).post("/", json={"experimentName": "", **question}).data)
+
+    columns = [{"metric": info["name"]} for info in ask("/experiment")["metricInfos"]]
+    states = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKNOWN"]
+    listed = ask("/session_groups", startIndex=0, sliceSize=50, allowedStatuses=states, colParams=columns)
+    return [
+        (s["name"], g["hparams"], {m["name"]["tag"]: m["value"] for m in s.get("metricValues", [])})
+        for g in listed.get("sessionGroups", [])
+        for s in g["sessions"]
+    ]

@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from run_helpers import LineTask, line_config
-from tracker_reading import tensorboard_points
+from tracker_reading import hparams_tab, tensorboard_points
 
 from cabruca.run import run_training
 from cabruca.tracking import tensorboard as tensorboard_module
 from cabruca.tracking.tensorboard import hyperparameters
-
-
-def hparams_tab(logdir: Path) -> list[tuple[str, dict[str, Any], dict[str, float]]]:
-    """What the tab lists: (run, hyperparameters, metrics) of each row."""
-    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
-    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
-    from tensorboard.plugins.base_plugin import TBContext
-    from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
-    from werkzeug.test import Client
-
-    multiplexer = EventMultiplexer()
-    multiplexer.AddRunsFromDirectory(str(logdir))
-    multiplexer.Reload()
-    tab = HParamsPlugin(TBContext(data_provider=MultiplexerDataProvider(multiplexer, str(logdir)))).get_plugin_apps()
-
-    def ask(route: str, **question: Any) -> Any:
-        return json.loads(Client(tab[route]).post("/", json={"experimentName": "", **question}).data)
-
-    columns = [{"metric": info["name"]} for info in ask("/experiment")["metricInfos"]]
-    states = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKNOWN"]
-    listed = ask("/session_groups", startIndex=0, sliceSize=50, allowedStatuses=states, colParams=columns)
-    return [
-        (s["name"], g["hparams"], {m["name"]["tag"]: m["value"] for m in s.get("metricValues", [])})
-        for g in listed.get("sessionGroups", [])
-        for s in g["sessions"]
-    ]
 
 
 def check_tab(tmp_path: Path) -> None:
