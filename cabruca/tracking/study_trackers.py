@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -39,6 +40,9 @@ OPEN_S = 30.0
 
 UPLOAD_S = 600.0
 """How long it waits at its end."""
+
+_WANDB_RUN = re.compile(r"(?:offline-)?run-\d+_\d+-([^-]+)")
+"""A run's folder, with its id; of two within a second W&B names the other `..-1`."""
 
 _log = logging.getLogger("cabruca.tracking")
 
@@ -154,8 +158,8 @@ class StudyTrackers:
         """Of each trial the runs that its folder holds; one that is another's counts too, so that it is seen."""
         found = {}
         for trial in trials:
-            folders = (self._study_dir.trial_dir(trial.number).path / "wandb").glob("*run-*-*")
-            ids = {folder.name.rsplit("-", 1)[1] for folder in folders if folder.is_dir() and not folder.is_symlink()}
+            folders = (self._study_dir.trial_dir(trial.number).path / "wandb").glob("*run-*")
+            ids = {match[1] for folder in folders if (match := _WANDB_RUN.match(folder.name))}
             own = self.place(trial.number, trial.params).wandb_id
             found[trial.number] = len(ids) if own in ids else 0
         return found
