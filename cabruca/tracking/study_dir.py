@@ -121,8 +121,8 @@ class StudyDir:
 
     @property
     def holds_study(self) -> bool:
-        """Whether a study has left its traces here."""
-        return self.study_yaml.is_file()
+        """Whether a study was begun here (a study.yaml alone may be the file that a person wrote)."""
+        return self.study_yaml.is_file() and self.base_yaml.is_file()
 
     @classmethod
     def of(cls, study: Study) -> StudyDir:

@@ -51,7 +51,7 @@ def test_a_trial_is_the_base_but_for_its_parameters_and_what_a_study_decides(mak
     assert config.training.seed == 4
 
 
-def test_no_trial_is_measured_on_the_test_set(
+def test_no_trial_meets_the_test_set(
     make: StudyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cabruca.held_out import wanted
@@ -78,7 +78,7 @@ def test_flags_are_stronger_than_set_and_reach_study_and_base(make: StudyFiles) 
     assert (study.base.training.seed, study.base.data.batch_size) == (8, 2)
 
 
-def test_the_best_configuration_is_the_trials_with_a_folder_and_a_test_of_its_own(
+def test_the_best_configuration_is_the_trials_in_a_folder_of_its_own(
     make: StudyFiles, tmp_path: Path
 ) -> None:
     study = make(metric="val/mAP", mode="max", workers_per_trial=2)
@@ -184,7 +184,7 @@ def test_a_mistake_is_one_line(make: StudyFiles, keys: dict[str, Any], line: str
     assert line in refusal(make, **keys)
 
 
-def test_parameters_that_do_not_fit_together_are_refused_as_the_configuration_would(
+def test_parameters_that_do_not_fit_together_are_refused(
     make: StudyFiles, tmp_path: Path
 ) -> None:
     study = make(search_space={"data.tile_size": {"choice": [256, 512]}, "data.overlap": {"choice": [64, 256]}})
