@@ -35,6 +35,13 @@ class StandIn:
     trial_id: str
 
 
+class _Median(MedianStoppingRule):
+    """Lets a trial go on where there are too few to compare it with, whoever waits."""
+
+    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
+        return str(TrialScheduler.CONTINUE)
+
+
 def make_inner(study: Study) -> TrialScheduler | None:
     """ASHA, asynchronous HyperBand or the median rule on our own clock, the epoch; None: all trials live."""
     settings = study.config.scheduler
@@ -51,7 +58,7 @@ def make_inner(study: Study) -> TrialScheduler | None:
             brackets = 1 + int(math.log(study.max_epochs / grace, settings.reduction_factor) + 1e-9)
         return ASHAScheduler(**common, **own, brackets=brackets, stop_last_trials=False)
     if settings.type == "median":
-        return MedianStoppingRule(**common, grace_period=grace, min_samples_required=settings.min_samples)
+        return _Median(**common, grace_period=grace, min_samples_required=settings.min_samples)
     return None
 
 

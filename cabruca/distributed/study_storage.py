@@ -76,16 +76,16 @@ def _fits(trial: FrozenTrial, wanted: dict[str, CategoricalDistribution]) -> boo
 
 
 def _with_choices(trial: FrozenTrial, wanted: dict[str, CategoricalDistribution]) -> FrozenTrial:
-    """The trial, its categories widened to those that are asked now and those that it has."""
-    distributions: dict[str, BaseDistribution] = dict(trial.distributions)
-    for name, value in trial.params.items():
-        dist = wanted.get(name)
-        if dist is not None and value in dist.choices:
+    """The trial with the choices that there are now; a value that is none of them any more is left out."""
+    distributions: dict[str, BaseDistribution] = {}
+    for name, own in trial.distributions.items():
+        dist = wanted.get(name, own)
+        if not isinstance(own, CategoricalDistribution) or trial.params[name] in dist.choices:  # type: ignore[attr-defined]
             distributions[name] = dist
     return optuna.trial.create_trial(
         state=trial.state,
         values=trial.values,
-        params=trial.params,
+        params={name: trial.params[name] for name in distributions},
         distributions=distributions,
         user_attrs=trial.user_attrs,
         system_attrs=trial.system_attrs,

@@ -56,7 +56,7 @@ def test_other_schedulers_stop_trials_too(tmp_path: Path, kind: str) -> None:
     assert run(study, dry=False).state == "finished"
     told = story(study)
     assert [t["params"]["optimizer.lr"] for t in told.values()] == [p["optimizer.lr"] for p in points]
-    assert [t["ends"][-1][0] for t in told.values()][0] == "finished"
+    assert told[0]["ends"][-1][0] == "finished"
     assert any(t["decided"] for t in told.values())
 
 

@@ -55,7 +55,7 @@ def run(study: Study, **options: Any) -> Any:
 
 
 def story(study: Study) -> dict[int, dict[str, Any]]:
-    """What became of each trial: parameters, epochs, values of every epoch, decision, end; nothing measured in seconds."""
+    """What became of each trial: parameters, every epoch's value, decision, ends; nothing measured in seconds."""
     found: dict[int, dict[str, Any]] = {}
     for event in events(StudyDir.of(study).results):
         if event["event"] == "asked":

@@ -20,7 +20,7 @@ BREAKS, NAN, DIES, MISSES = 0.21, 0.22, 0.23, 0.24
 
 
 class Fragile(FineLine):
-    """Raises in the second epoch; or the second validation is NaN; or the process is killed, always at one place.
+    """Raises in the second epoch; or the validation after it is NaN; or the process is killed, always at one place.
 
     A file `mended` in the study's folder heals what raises.
     """
@@ -44,7 +44,7 @@ class Fragile(FineLine):
 
     def validate(self, model: nn.Module, runtime: Runtime, autocast: Autocast, *, epoch: int) -> Validation:
         found = super().validate(model, runtime, autocast, epoch=epoch)
-        if self._lr == NAN and epoch >= 1:
+        if self._lr == NAN and epoch >= 2:
             return Validation({**found.metrics, "mAP_50": float("nan")})
         return found
 

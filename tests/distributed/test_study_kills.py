@@ -1,0 +1,157 @@
+"""Whatever is killed, by its process id: the study ends as the one that nothing happened to."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from ray_line import ended, until
+from study_line import child, folder_of, line_study, story
+
+from cabruca.config.study import Study
+from cabruca.tracking.status import read_status
+from cabruca.tracking.study_dir import StudyDir
+from cabruca.tracking.study_events import events
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+SLEEP_S = 0.03
+"""Of each batch: an epoch takes a fifth of a second."""
+
+
+def study_in(folder: Path, **keys: Any) -> Study:
+    return line_study(folder, base={"distributed__dashboard": False}, **{"num_trials": 5, **keys})
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Nothing happens to it."""
+    study = study_in(tmp_path_factory.mktemp("calm"))
+    code, output = ended(child(study, dry=False))
+    assert code == 0, output
+    return study
+
+
+def results(study: Study) -> int:
+    return sum(event["event"] == "result" for event in events(StudyDir.of(study).results))
+
+
+def trial_pids(study: Study) -> dict[int, int]:
+    """Trials at work, and the processes that run them."""
+    found = {}
+    for path in sorted(StudyDir.of(study).trials.glob("trial_*/status.json")):
+        status = read_status(path) or {}
+        if status.get("state") == "running" and psutil.pid_exists(status["pid"]):
+            found[int(path.parent.name.removeprefix("trial_"))] = int(status["pid"])
+    return found
+
+
+def assert_as(calm: Study, study: Study) -> None:
+    """Same trials, parameters, values of every epoch, decisions, ends; nothing doubled or lost."""
+    ours, theirs = story(study), story(calm)
+    for told in (ours, theirs):
+        for trial in told.values():
+            trial["ends"] = [end for end in trial["ends"] if end[0] != "interrupted"]
+    assert ours == theirs
+    trials = optuna.load_study(study_name=None, storage=f"sqlite:///{StudyDir.of(study).optuna_db}").get_trials()
+    assert [t.number for t in trials] == list(theirs)
+    assert all(t.state.is_finished() for t in trials)
+    for number in theirs:
+        run = StudyDir.of(study).trial_dir(number)
+        rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+        epochs = [row["epoch"] for row in rows if "time/epoch_s" in row]
+        assert epochs == list(range(1, len(epochs) + 1)), "every epoch stands in a trial's history once"
+        assert len(epochs) == theirs[number]["ends"][0][1]
+        assert (read_status(run.status) or {})["state"] == theirs[number]["ends"][0][0]
+
+
+def kill_all(driver: Any) -> None:
+    """SIGKILL to the driver alone."""
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+
+
+def wait_for_more(driver: Any, study: Study, than: int) -> None:
+    until(lambda: driver.poll() is not None or results(study) > than, 120)
+
+
+def test_a_killed_driver(tmp_path: Path, calm: Study) -> None:
+    study = study_in(tmp_path)
+    driver = child(study, sleep_s=SLEEP_S, dry=False)
+    until(lambda: results(study) >= 5)
+    kill_all(driver)
+    assert results(study) < results(calm)
+    code, output = ended(child(study, dry=False))  # at once: the old trial's process may still be dying
+    assert code == 0, output
+    assert_as(calm, study)
+
+
+def test_a_killed_trial(tmp_path: Path, calm: Study) -> None:
+    study = study_in(tmp_path)
+    driver = child(study, sleep_s=SLEEP_S, dry=False)
+    until(lambda: results(study) >= 4)
+    first = until(lambda: trial_pids(study))
+    os.kill(next(iter(first.values())), signal.SIGKILL)
+    code, output = ended(driver)
+    assert code == 0, output
+    assert any("its process died" in str(e.get("text")) for e in events(StudyDir.of(study).results))
+    assert_as(calm, study)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_driver_that_is_asked_to_stop(tmp_path: Path, calm: Study, number: int, code: int) -> None:
+    study = study_in(tmp_path)
+    driver = child(study, sleep_s=SLEEP_S, dry=False)
+    until(lambda: results(study) >= 5)
+    driver.send_signal(number)
+    found, output = ended(driver)
+    assert found == code, output
+    assert "go on with: " in output
+    assert f"tune resume line --output-dir {study.base.output_dir}" in output
+    status = json.loads(StudyDir.of(study).status.read_text())
+    assert status["state"] == "interrupted"
+    assert not trial_pids(study)
+    states = [t["ends"][-1][0] for t in story(study).values()]
+    assert states[-1] == "interrupted"
+    found, output = ended(child(study, dry=False))
+    assert found == 0, output
+    assert_as(calm, study)
+
+
+def test_two_drivers_at_once(tmp_path: Path) -> None:
+    study = study_in(tmp_path)
+    driver = child(study, sleep_s=SLEEP_S, dry=False)
+    until(lambda: results(study) >= 1)
+    code, output = ended(child(study, dry=False))
+    assert code != 0
+    assert f"study line is being run by process {driver.pid}" in output
+    kill_all(driver)
+
+
+def test_ten_kills_in_a_row_at_any_moment(tmp_path: Path, calm: Study) -> None:
+    """The driver or a trial, whatever they are doing: asking, training, writing, ending."""
+    study = study_in(tmp_path)
+    draw = random.Random(5)
+    folder_of(study)
+    kills = 0
+    while kills < 10:
+        had = results(study)
+        driver = child(study, sleep_s=SLEEP_S, dry=False)
+        wait_for_more(driver, study, had)
+        time.sleep(draw.uniform(0.0, 0.8))
+        if driver.poll() is not None:
+            break
+        kill_all(driver)
+        kills += 1
+    code, output = ended(child(study, dry=False))
+    assert code == 0, output
+    assert kills >= 5
+    assert_as(calm, study)
