@@ -136,8 +136,9 @@ class LiveStudy(PlainStudy):
             try:
                 self._title = heading_text(self._study, self._state)
                 self._drawn = leaderboard_table(self._study, self._state, width=self._width, most=most)
-            except RuntimeError:  # dictionary changed size during iteration
+            except Exception as error:  # such as a dictionary that changed its size meanwhile
                 self._changed = True
+                _log.debug("the leaderboard is drawn again: %s", error)
         return Group(self._heading(self._title), *([] if self._drawn is None else [self._drawn]))
 
     def _heading(self, title: str) -> Text:

@@ -48,7 +48,10 @@ def one_line(result: Result) -> str:
 
 USAGE = [
     (["trian"], "'trian' is not a command; did you mean 'train'?; see 'cabruca --help'"),
-    (["xyz"], "'xyz' is not a command; use one of train, tune, evaluate, checkpoints, compare, data, config, doctor, d"),
+    (
+        ["xyz"],
+        "'xyz' is not a command; use one of train, tune, evaluate, checkpoints, compare, data, config, doctor, d",
+    ),
     (["--verison"], "No such option"),
     (["train"], "Missing option '--config'; see 'cabruca train --help'"),
     (["train", "--config"], "Option '--config' requires an argument"),
