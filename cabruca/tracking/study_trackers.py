@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -81,8 +82,9 @@ class StudyTrackers:
         place = StudyPlace(name, self._id, number, dict(params), wandb_group=name, seed=seed)
         if run is None:
             return place
-        mlflow = {"mlflow_uri": run.uri, "mlflow_experiment_id": run.experiment_id}
-        return replace(place, mlflow_parent_run_id=run.run_id, **mlflow)
+        return replace(
+            place, mlflow_parent_run_id=run.run_id, mlflow_uri=run.uri, mlflow_experiment_id=run.experiment_id
+        )
 
     def on_event(self, event: Mapping[str, Any], state: StudyState) -> None:
         """Note how the study stands in its run; returns at once. A watcher's method."""
@@ -171,7 +173,7 @@ class StudyTrackers:
             _log.info("TensorBoard lists every trial: %s", look, extra=NOTICE)
         if "wandb" in verified and any(trials.glob("*/wandb/offline-run-*")):
             text = "W&B kept the trials offline; send them with: wandb sync %s/*/wandb/offline-run-*"
-            _log.info(text, trials, extra=NOTICE)
+            _log.info(text, shlex.quote(str(trials)), extra=NOTICE)
 
 
 def _told(tracker: str, runs: Mapping[int, int], trials: list[TrialState]) -> tuple[int, int]:

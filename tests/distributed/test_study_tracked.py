@@ -69,3 +69,19 @@ def test_the_trials_shared_a_process(study: Study) -> None:
     trials = [StudyDir.of(study).trial_dir(number) for number in range(4)]
     pids = {json.loads(trial.status.read_text())["pid"] for trial in trials}
     assert len(pids) < 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_trial_across_workers_is_one_record_too(cluster: Cluster, tmp_path: Path) -> None:
+    """Its first worker keeps it, in a process that Ray Train has started inside the trial."""
+    base = {**TRACKING, "tracking__wandb": False}
+    study = line_study(tmp_path, base=base, num_trials=2, max_epochs=2, name="nested", workers_per_trial=2)
+    assert run(study, dry=False).state == "finished"
+    told = json.loads((StudyDir.of(study).path / "trackers.json").read_text())["runs"]
+    assert told == {name: {"there": 2, "trials": 2} for name in ("mlflow", "tensorboard")}
+    runs = mlflow_runs(sqlite_uri(Path(study.base.output_dir)))
+    assert [run.info.run_name for run in runs] == ["nested", "trial_0000", "trial_0001"]
+    rates = [json.loads(run.data.params["search.optimizer.lr"]) for run in runs[1:]]
+    assert rates == [json.loads(run.data.params["optimizer.lr"]) for run in runs[1:]]
+    assert len(set(rates)) == 2
