@@ -140,11 +140,13 @@ class Runtime:
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """Sum over ranks (a new tensor)."""
-        if self.world_size == 1:
-            return value
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
+        return value if self.world_size == 1 else self.sum_into(value.clone())
+
+    def sum_into(self, value: torch.Tensor) -> torch.Tensor:
+        """Sum over ranks, in the place of `value`: for what is large and not needed again."""
+        if self.world_size > 1:
+            dist.all_reduce(value)
+        return value
 
     def gather(self, value: Any) -> list[Any]:
         """One object a rank, in rank order, on every rank."""

@@ -159,7 +159,7 @@ def sum_gradients(parameters: list[nn.Parameter], runtime: Runtime) -> None:
         alike = [p for p in parameters if p.dtype == dtype]
         present = torch.tensor([p.grad is not None for p in alike], dtype=dtype, device=alike[0].device)
         flat = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in alike]
-        total = runtime.sum(torch.cat([present, *flat]))
+        total = runtime.sum_into(torch.cat([present, *flat]))
         _hand_out(alike, total[: len(alike)], total[len(alike) :])
 
 

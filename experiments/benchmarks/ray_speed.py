@@ -1,11 +1,12 @@
 """What Ray costs and brings: images a second in-process, on 1 worker and on 2 workers, and seconds to the first step.
 
-Every row is the command `cabruca train` on the same drawn plot with the light network, 1 compute thread a process;
-what differs is where it runs. The arms alternate (A B C A B C), so that a slow minute of the machine hits all. Images a
-second are the median over the epochs but the first, validation left out. The first step is seen when its row appears in
-metrics.jsonl.
+Every row is the command `cabruca train` on the same pictures (a drawn plot, or a folder with train.json and val.json),
+1 compute thread a process; what differs is where it runs. The arms alternate (A B C A B C), so that a slow minute of
+the machine hits all. Images a second are the median over the epochs but the first, validation left out. The first step is
+seen when its row appears in metrics.jsonl.
 
     python experiments/benchmarks/ray_speed.py [--rounds 2] [--windows 24] [--epochs 4] [--tile 256] [--batch 4]
+        [--accumulation 1] [--preset configs/training_config_light.yaml] [--data DIR --map CATEGORY=CLASS]
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+
+from recipes import data_keys  # noqa: E402 - beside this file
 
 ARMS = {
     "in-process": [],
@@ -40,7 +44,7 @@ class Measured:
     first_step_s: float
 
 
-def measure(flags: list[str], arguments: argparse.Namespace, plot: dict[str, str]) -> Measured:
+def measure(flags: list[str], arguments: argparse.Namespace, plot: dict[str, Any]) -> Measured:
     """Run one command to its end."""
     with tempfile.TemporaryDirectory() as folder:
         settings = {
@@ -50,7 +54,7 @@ def measure(flags: list[str], arguments: argparse.Namespace, plot: dict[str, str
             "data.overlap": arguments.tile // 8,
             "data.num_workers": 0,
             "data.batch_size": arguments.batch,
-            "training.gradient_accumulation_steps": 1,
+            "training.gradient_accumulation_steps": arguments.accumulation,
             "training.log_interval": 1,
             "training.num_epochs": arguments.epochs,
             "training.early_stopping_patience": 0,
@@ -63,13 +67,22 @@ def measure(flags: list[str], arguments: argparse.Namespace, plot: dict[str, str
             "output_dir": folder,
             "device": "cpu",
         }
-        config = ROOT / "configs" / "training_config_light.yaml"
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-        command = [sys.executable, "-m", "cabruca", "train", "--config", str(config), "--quiet", *flags, *words]
+        command = [
+            sys.executable,
+            "-m",
+            "cabruca",
+            "train",
+            "--config",
+            str(arguments.preset),
+            "--quiet",
+            *flags,
+            *words,
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         rows = Path(folder) / "run" / "metrics.jsonl"
         began = time.monotonic()
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([*command, *flags, *words], env=environment, stdout=subprocess.DEVNULL)
         while process.poll() is None and not (rows.is_file() and rows.stat().st_size):
             time.sleep(0.02)
         first = time.monotonic() - began
@@ -92,21 +105,31 @@ def table(measured: dict[str, list[Measured]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("rounds", 2), ("windows", 24), ("epochs", 4), ("tile", 256), ("batch", 4)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    arguments = parser.parse_args()
+def drawn(folder: Path) -> dict[str, Any]:
+    """Configuration keys of a practice plot."""
     from cabruca.data.synthetic import draw_plot
 
+    plot = draw_plot(folder, size_px=1024, gsd_m=0.1, seed=0)
+    return {
+        "data.train_dir": str(plot.images_dir),
+        "data.val_dir": str(plot.images_dir),
+        "data.train_annotations": str(plot.train_annotations),
+        "data.val_annotations": str(plot.val_annotations),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    numbers = {"rounds": 2, "windows": 24, "epochs": 4, "tile": 256, "batch": 4, "accumulation": 1}
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--preset", type=Path, default=ROOT / "configs" / "training_config_light.yaml")
+    parser.add_argument("--data", type=Path, help="folder with train.json and val.json; default: a drawn plot")
+    parser.add_argument("--map", default="", metavar="CATEGORY=CLASS")
+    arguments = parser.parse_args()
+
     with tempfile.TemporaryDirectory() as folder:
-        plot = draw_plot(Path(folder), size_px=1024, gsd_m=0.1, seed=0)
-        data = {
-            "data.train_dir": str(plot.images_dir),
-            "data.val_dir": str(plot.images_dir),
-            "data.train_annotations": str(plot.train_annotations),
-            "data.val_annotations": str(plot.val_annotations),
-        }
+        data = data_keys(arguments.data.resolve(), arguments.map) if arguments.data else drawn(Path(folder))
         measured: dict[str, list[Measured]] = {arm: [] for arm in ARMS}
         for _ in range(arguments.rounds):
             for arm, flags in ARMS.items():
