@@ -16,7 +16,7 @@ from cabruca.config.schema import Config
 from cabruca.config.search_space import SearchSpace, parse_space
 from cabruca.config.study_check import check_study
 from cabruca.config.study_schema import StudyConfig
-from cabruca.config.study_trial import best_config, trial_config
+from cabruca.config.study_trial import KEPT, best_config, trial_config
 from cabruca.errors import ConfigError
 
 __all__ = ["Direction", "Study", "StudyConfig", "best_config", "load_study", "trial_config"]
@@ -80,6 +80,8 @@ def load_study(
     config = _validate(_with(read_raw(path), own), str(path), own)
     if base is None:
         configuration = load_config(_base_file(config.config, Path(path)), {**config.set, **rest})
+        said = {key: value for key, value in rest.items() if key in KEPT}  # a resume must know of them too
+        config = config.model_copy(update={"set": {**config.set, **said}}) if said else config
     else:
         configuration = load_config(base, rest)
     study = Study(config, configuration, parse_space(config.search_space))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from cabruca.config.space_check import tried
 from cabruca.config.study_trial import configured
 from cabruca.errors import ConfigError
 
@@ -35,8 +36,31 @@ def check_study(study: Study) -> None:
     if config.max_epochs is not None and config.set.get("training.num_epochs", config.max_epochs) != config.max_epochs:
         raise ConfigError(f"set: training.num_epochs contradicts max_epochs {config.max_epochs}; leave one of them out")
     study.space.check(study.base)
+    _check_resources(study)
     configured(study, {}, {})  # what the study decides fits the base
     _check_points(study)
+
+
+def _check_resources(study: Study) -> None:
+    """GPUs beside the device, and the batch beside the workers.
+
+    Raises:
+        ConfigError: they contradict each other.
+    """
+    device, gpus = study.base.device, study.config.resources_per_trial.gpu
+    if device == "cuda" and gpus == 0:
+        raise ConfigError(
+            "device: cuda and resources_per_trial: gpu 0 contradict each other; write gpu: 1, or device: cpu"
+        )
+    if device == "cpu" and gpus > 0:
+        raise ConfigError(f"device: cpu and resources_per_trial: gpu {gpus:g} contradict each other; write gpu: 0")
+    workers, key = study.config.workers_per_trial, "data.batch_size"
+    searched = [tried(parameter) for parameter in study.space if parameter.key == key]
+    for batch in searched[0] if searched else [study.base.data.batch_size]:
+        if batch % workers:
+            raise ConfigError(
+                f"{key} {batch} does not divide over workers_per_trial {workers}; use {-(-batch // workers) * workers}"
+            )
 
 
 def _check_points(study: Study) -> None:

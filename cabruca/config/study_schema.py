@@ -13,7 +13,7 @@ Mode = Literal["max", "min"]
 
 
 class ResourcesConfig(Section):
-    cpu: PositiveFloat = 1.0  # cores that Ray sets aside for a trial's process (with workers: for each worker)
+    cpu: PositiveFloat = 1.0  # cores of a trial's process; with workers_per_trial above 1, of each worker
     gpu: NonNegativeFloat = 0.0  # GPUs likewise; 0.5: two trials share one
 
 

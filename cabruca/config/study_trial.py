@@ -19,8 +19,8 @@ def trial_config(study: Study, params: Mapping[str, Any], *, number: int, folder
 
     The parameters lie over the base as flags do (`optimizer.lr` scales the groups' rates). Every trial has the same
     `training.seed`, is validated after every epoch unless the study sets `validation.frequency`, keeps no numbered
-    checkpoints and no pictures of predictions, and is not tested: a study must not choose by the test set. Early
-    stopping stays as the base has it, beside whatever the study's scheduler stops.
+    checkpoints and no pictures of predictions, and is not tested: a study must not choose by the test set. Workers get
+    `resources_per_trial` each. Early stopping stays as the base has it, beside whatever the study's scheduler stops.
 
     Raises:
         ConfigError: the parameters together break a rule.
@@ -33,7 +33,7 @@ def trial_config(study: Study, params: Mapping[str, Any], *, number: int, folder
         "validation.save_predictions": False,
         "data.test_annotations": "",
     }
-    return configured(study, params, sparing)
+    return configured(study, params, sparing | _resources(study))
 
 
 def best_config(study: Study, params: Mapping[str, Any]) -> Config:
@@ -43,6 +43,15 @@ def best_config(study: Study, params: Mapping[str, Any]) -> Config:
         ConfigError: the parameters together break a rule.
     """
     return configured(study, params, {"experiment_name": None})
+
+
+def _resources(study: Study) -> dict[str, Any]:
+    """What each worker of a trial gets; of a trial in one process, Ray sets it aside without the configuration."""
+    if study.config.workers_per_trial == 1:
+        return {}
+    own = study.config.resources_per_trial
+    resources = {**study.base.distributed.resources_per_worker, "CPU": own.cpu, **({"GPU": own.gpu} if own.gpu else {})}
+    return {"distributed.use_gpu": own.gpu > 0, "distributed.resources_per_worker": resources}
 
 
 def configured(study: Study, params: Mapping[str, Any], more: Mapping[str, Any]) -> Config:
@@ -60,10 +69,13 @@ def configured(study: Study, params: Mapping[str, Any], more: Mapping[str, Any])
     if not study.base.training.stages:
         decided |= {"training.num_epochs": study.max_epochs, "scheduler.T_max": None}
     decided = {
-        key: value for key, value in {**decided, **more}.items() if key not in _KEPT or key not in study.config.set
+        key: value for key, value in {**decided, **more}.items() if key not in KEPT or key not in study.config.set
     }
     return config_from_dict(apply_overrides(study.base.to_dict(), {**decided, **params}))
 
 
-_KEPT = ("validation.frequency", "scheduler.T_max", "training.save_frequency", "validation.save_predictions")
-"""Keys that a study decides only where its `set` does not."""
+KEPT = (
+    *("validation.frequency", "scheduler.T_max", "training.save_frequency", "validation.save_predictions"),
+    *("distributed.use_gpu", "distributed.resources_per_worker"),
+)
+"""Keys that a study decides only where its `set` or a flag does not."""

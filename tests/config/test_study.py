@@ -51,9 +51,7 @@ def test_a_trial_is_the_base_but_for_its_parameters_and_what_a_study_decides(mak
     assert config.training.seed == 4
 
 
-def test_no_trial_meets_the_test_set(
-    make: StudyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_trial_meets_the_test_set(make: StudyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cabruca.held_out import wanted
 
     monkeypatch.chdir(tmp_path)
@@ -71,6 +69,29 @@ def test_what_a_study_sets_and_searches_is_stronger_than_what_it_decides(make: S
     assert (config.validation.frequency, config.training.save_frequency, config.scheduler.T_max) == (3, 2, 6)
 
 
+def test_workers_of_a_trial_get_the_resources_of_the_study(make: StudyFiles, tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"workers_per_trial": 2, "resources_per_trial": {"cpu": 4, "gpu": 0.5}}
+    own = trial_config(make(**keys), {}, number=0, folder=tmp_path).distributed
+    assert (own.num_workers, own.use_gpu, own.resources_per_worker) == (2, True, {"CPU": 4.0, "GPU": 0.5})
+    plain = trial_config(make(workers_per_trial=2), {}, number=0, folder=tmp_path).distributed
+    assert (plain.use_gpu, plain.resources_per_worker) == (False, {"CPU": 1.0})
+    said = {"set": {"distributed.resources_per_worker": {"CPU": 3.0}}}
+    assert trial_config(make(**keys, **said), {}, number=0, folder=tmp_path).distributed.resources_per_worker == {
+        "CPU": 3.0
+    }
+    best = best_config(make(**keys), {}).distributed
+    assert (best.num_workers, best.use_gpu, best.resources_per_worker) == (2, "auto", {})
+
+
+def test_a_flag_counts_as_set_also_after_a_resume(make: StudyFiles, tmp_path: Path) -> None:
+    study = make({"validation.frequency": 2, "training.seed": 5})
+    (tmp_path / "stored.yaml").write_text(to_yaml(study.base.to_dict()))
+    (tmp_path / "study.yaml").write_text(to_yaml(study.config.model_dump(mode="json")))
+    for one in (study, load_study(tmp_path / "study.yaml", base=tmp_path / "stored.yaml")):
+        config = trial_config(one, {}, number=0, folder=tmp_path)
+        assert (config.validation.frequency, config.training.seed) == (2, 5)
+
+
 def test_flags_are_stronger_than_set_and_reach_study_and_base(make: StudyFiles) -> None:
     flags = {"study.num_trials": 3, "study.sampler.seed": 9, "training.seed": 8, "data.batch_size": 2}
     study = make(flags, set={"training.seed": 7}, sampler={"type": "random"})
@@ -78,9 +99,7 @@ def test_flags_are_stronger_than_set_and_reach_study_and_base(make: StudyFiles) 
     assert (study.base.training.seed, study.base.data.batch_size) == (8, 2)
 
 
-def test_the_best_configuration_is_the_trials_in_a_folder_of_its_own(
-    make: StudyFiles, tmp_path: Path
-) -> None:
+def test_the_best_configuration_is_the_trials_in_a_folder_of_its_own(make: StudyFiles, tmp_path: Path) -> None:
     study = make(metric="val/mAP", mode="max", workers_per_trial=2)
     params = {"optimizer.lr": 1e-3}
     trial, best = trial_config(study, params, number=7, folder=tmp_path), best_config(study, params)
@@ -90,6 +109,8 @@ def test_the_best_configuration_is_the_trials_in_a_folder_of_its_own(
         "training.save_frequency",
         "validation.save_predictions",
         "data.test_annotations",
+        "distributed.use_gpu",
+        "distributed.resources_per_worker",
     }
     assert (best.experiment_name, best.output_dir) == (None, "somewhere")
     assert (best.training.monitor_metric, best.distributed.num_workers) == ("val/mAP", 2)
@@ -155,6 +176,13 @@ REFUSED = [
         {"scheduler": {"grace_period": 10}},
         "grace_period 10 is above max_epochs 9, so nothing would be stopped; write 3",
     ),
+    ({"set": {"device": "cuda"}}, "device: cuda and resources_per_trial: gpu 0 contradict each other; write gpu: 1"),
+    ({"set": {"device": "cpu"}, "resources_per_trial": {"gpu": 1}}, "device: cpu and resources_per_trial: gpu 1"),
+    ({"workers_per_trial": 3}, "data.batch_size 4 does not divide over workers_per_trial 3; use 6"),
+    (
+        {"workers_per_trial": 2, "search_space": {"data.batch_size": {"choice": [2, 5]}}},
+        "data.batch_size 5 does not divide over workers_per_trial 2; use 6",
+    ),
     ({"set": {"data.tile_siz": 3}}, "data.tile_siz is not a known key; did you mean 'tile_size'?"),
     ({"set": {"training.num_epochs": 3}}, "set: training.num_epochs contradicts max_epochs 9"),
     ({"search_space": {"optimizer.lrr": {"uniform": [0, 1]}}}, "search_space.optimizer.lrr is not a known key"),
@@ -184,9 +212,7 @@ def test_a_mistake_is_one_line(make: StudyFiles, keys: dict[str, Any], line: str
     assert line in refusal(make, **keys)
 
 
-def test_parameters_that_do_not_fit_together_are_refused(
-    make: StudyFiles, tmp_path: Path
-) -> None:
+def test_parameters_that_do_not_fit_together_are_refused(make: StudyFiles, tmp_path: Path) -> None:
     study = make(search_space={"data.tile_size": {"choice": [256, 512]}, "data.overlap": {"choice": [64, 256]}})
     line = refusal(trial_config, study, {"data.tile_size": 256, "data.overlap": 256}, number=0, folder=tmp_path)
     assert line.startswith("data.overlap 256 is not smaller than tile_size 256")
