@@ -2,8 +2,8 @@
 
 Every row is the command `cabruca train` on the same pictures (a drawn plot, or a folder with train.json and val.json),
 1 compute thread a process; what differs is where it runs. The arms alternate (A B C A B C), so that a slow minute of
-the machine hits all. Images a second are the median over the epochs but the first, validation left out. The first step is
-seen when its row appears in metrics.jsonl.
+the machine hits all. Images a second are the median over the epochs but the first, validation left out. The first step
+is seen when its row appears in metrics.jsonl.
 
     python experiments/benchmarks/ray_speed.py [--rounds 2] [--windows 24] [--epochs 4] [--tile 256] [--batch 4]
         [--accumulation 1] [--preset configs/training_config_light.yaml] [--data DIR --map CATEGORY=CLASS]
@@ -68,17 +68,7 @@ def measure(flags: list[str], arguments: argparse.Namespace, plot: dict[str, Any
             "device": "cpu",
         }
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-        command = [
-            sys.executable,
-            "-m",
-            "cabruca",
-            "train",
-            "--config",
-            str(arguments.preset),
-            "--quiet",
-            *flags,
-            *words,
-        ]
+        command = [sys.executable, "-m", "cabruca", "train", "--config", str(arguments.preset), "--quiet"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         rows = Path(folder) / "run" / "metrics.jsonl"
         began = time.monotonic()
