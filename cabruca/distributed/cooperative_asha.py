@@ -20,6 +20,7 @@ import numpy as np
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from cabruca.config.study import Study
+from cabruca.distributed.population import Exchange
 from cabruca.distributed.study_books import StudyBooks
 from cabruca.distributed.trial import Ending
 from cabruca.tracking.study_state import Result
@@ -96,6 +97,7 @@ class Cooperative(TrialScheduler):
         """Feed the journal's results, in the order in which they came."""
         for number, result in self._books.replay():
             self._decide(number, result)
+            self._exchange(number, result)
 
     def _decide(self, number: int, result: Result) -> bool:
         """Whether the scheduler inside stops the trial here."""
@@ -121,7 +123,18 @@ class Cooperative(TrialScheduler):
             newest = self._books.state.trials[number].results[-1]
             if self._decide(number, newest):
                 self._books.decided(number, newest.epoch, self._rung(newest.epoch), self._study.config.scheduler.type)
+            exchange = self._exchange(number, newest)
+            if exchange is not None:
+                self._books.exchanged(number, exchange)
         return TrialScheduler.CONTINUE
+
+    def _exchange(self, number: int, result: Result) -> Exchange | None:
+        """What the trial takes over here, where trials do (pbt)."""
+        population = self._books.population
+        if population is None:
+            return None
+        asked = {n: trial.params for n, trial in self._books.state.trials.items()}
+        return population.decide(number, result, asked)
 
     def _rung(self, epoch: int) -> int:
         """The rung of ASHA that an epoch stands on; of the median rule, the epoch itself."""

@@ -44,6 +44,8 @@ class Keeper:
         self._kept = self._ranked([*self._kept, trial])
         front = {t.number for t in self._books.state.front(self._books.study)} if self._many else set()
         most = self._books.study.config.keep_checkpoints
+        if self._books.population is not None:  # others may take over their weights
+            most = self._books.study.config.num_trials
         losers = [loser for loser in self._kept[most:] if loser.number not in front]
         for loser in losers:
             self._kept.remove(loser)

@@ -22,6 +22,8 @@ from cabruca.distributed.study_books import StudyBooks
 from cabruca.distributed.study_sampler import make_sampler
 from cabruca.distributed.study_storage import open_storage, with_space
 from cabruca.distributed.trial import Ending
+from cabruca.errors import ConfigError
+from cabruca.tracking.study_state import Result
 
 RETRY = "retry_of"
 """User attribute of a trial that repeats a failed one."""
@@ -60,6 +62,7 @@ class StudySearch(OptunaSearch):
             storage=storage,
         )
         self._live: dict[str, int] = {}
+        self._told: dict[int, int] = {}
         self._waiting: deque[int] = deque()
         self._retries: deque[int] = deque()
         self._reconcile()
@@ -82,18 +85,26 @@ class StudySearch(OptunaSearch):
             return Searcher.FINISHED
         if len(self._live) >= self._books.study.config.max_concurrent_trials:
             return None
-        number = self._next()
-        if number is None:
-            return Searcher.FINISHED
-        self._live[trial_id] = number
-        self._books.hand_out(number)
-        return {"trial": number}
+        while (number := self._next()) is not None:
+            if self._hand_out(number):
+                self._live[trial_id] = number
+                return {"trial": number}
+        return Searcher.FINISHED
+
+    def _hand_out(self, number: int) -> bool:
+        """False where the parameters together break a rule of the schema: the trial has failed."""
+        try:
+            self._books.hand_out(number)
+        except ConfigError as error:
+            self._end(number, Ending("failed", 0, f"ConfigError: {error}"))
+            return False
+        return True
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Optuna is told of an epoch's value when the journal holds it."""
         number = self._live.get(trial_id)
         if number is not None and "epoch" in result and len(self._books.study.metrics) == 1:
-            self._tell_epochs(number, newest_alone=True)
+            self._tell_newest(number)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         number = self._live.pop(trial_id, None)
@@ -102,6 +113,10 @@ class StudySearch(OptunaSearch):
         ending = self._endings.pop(number, None)
         if ending is None:
             ending = self._of_dead(number)
+        self._end(number, ending)
+
+    def _end(self, number: int, ending: Ending) -> None:
+        """The journal first, then Optuna, then who keeps or drops checkpoints."""
         self._books.ended(number, ending)
         self._tell_end(number)
         self._on_end(number)
@@ -180,17 +195,29 @@ class StudySearch(OptunaSearch):
         found: FrozenTrial = self._ot_study.get_trials(deepcopy=False)[number]
         return found
 
-    def _tell_epochs(self, number: int, *, newest_alone: bool = False) -> None:
+    def _tell_epochs(self, number: int) -> None:
         """Values of the first metric that Optuna has not heard of."""
-        study, storage = self._books.study, self._ot_study._storage
-        if len(study.metrics) > 1:
+        if len(self._books.study.metrics) > 1:
             return
-        results = self._books.state.trials[number].results[-1 if newest_alone else 0 :]
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self._ot_study._study_id, number)
-        known = storage.get_trial(trial_id).intermediate_values
-        for result in results:
-            if study.metrics[0] in result.metrics and result.epoch not in known:
-                storage.set_trial_intermediate_value(trial_id, result.epoch, result.metrics[study.metrics[0]])
+        known = self._ot_study._storage.get_trial(self._id_of(number)).intermediate_values
+        for result in self._books.state.trials[number].results:
+            if result.epoch not in known:
+                self._tell_value(number, result)
+
+    def _tell_newest(self, number: int) -> None:
+        results = self._books.state.trials[number].results
+        if results and self._told.get(number, 0) < results[-1].epoch:
+            self._tell_value(number, results[-1])
+
+    def _tell_value(self, number: int, result: Result) -> None:
+        self._told[number] = result.epoch
+        value = result.metrics.get(self._books.study.metrics[0])
+        if value is not None:
+            self._ot_study._storage.set_trial_intermediate_value(self._id_of(number), result.epoch, value)
+
+    def _id_of(self, number: int) -> int:
+        storage, study_id = self._ot_study._storage, self._ot_study._study_id
+        return int(storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
     def _tell_end(self, number: int) -> None:
         trial = self._books.state.trials[number]

@@ -197,6 +197,7 @@ class _Driver:
             workers=self._study.config.workers_per_trial,
             cores=cores_of(self._study),
             folder=str(Path.cwd()),
+            population=books.population is not None,
         )
         keeper = Keeper(books, self._give_up)
         try:
@@ -235,7 +236,9 @@ class _Driver:
         state, stop = self._journal.state, self._stop
         best = state.best(self._study)
         number = None if best is None else best.number
-        if stop.reason is None:
+        asked = sum(trial.retry_of is None for trial in state.trials.values())
+        left = asked < self._study.config.num_trials or state.count("waiting", "running", "interrupted")
+        if stop.reason is None or (stop.number is None and not left):
             result = StudyResult("finished", number, "all trials have ended")
         elif stop.number is None:
             result = StudyResult("stopped", number, stop.reason)

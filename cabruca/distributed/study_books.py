@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from cabruca.config.schema import Config
 from cabruca.config.study import Study, trial_config
 from cabruca.distributed.autopsy import NAME, complete, write_autopsy_of_dead
-from cabruca.distributed.study_desk import Order
+from cabruca.distributed.population import Exchange, Population
+from cabruca.distributed.study_desk import Order, TakeOver
 from cabruca.distributed.trial import Ending
 from cabruca.tracking.status import StatusFile
 from cabruca.tracking.study_dir import StudyDir
@@ -52,6 +54,7 @@ class StudyBooks:
         self._watchers, self._places = list(watchers), places
         self._broken: set[int] = set()
         self.deaths: Counter[int] = Counter()
+        self.population = Population(study) if study.config.scheduler.type == "pbt" else None
 
     @property
     def state(self) -> StudyState:
@@ -88,10 +91,31 @@ class StudyBooks:
         import ray
 
         trial = self.state.trials[number]
-        config = trial_config(self.study, trial.params, number=number, folder=self.study_dir.trials.absolute())
-        place = self._places.place(number, trial.params)
+        asked = trial.params
+        config = self._config(number, self.population.params_of(number, asked) if self.population else asked)
+        place = self._places.place(number, asked)
         order = Order(number, config, place, known=known_epoch(trial), elapsed_s=trial.elapsed_s)
         ray.get(self.desk.hand_out.remote(order))
+        newest = None if self.population is None else self.population.newest(number)
+        if newest is not None and newest.epoch == order.known:
+            self._tell_exchange(number, newest)
+
+    def _config(self, number: int, params: Mapping[str, Any]) -> Config:
+        return trial_config(self.study, params, number=number, folder=self.study_dir.trials.absolute())
+
+    def exchanged(self, number: int, exchange: Exchange) -> None:
+        """A trial takes over another's weights: it is told before it can ask."""
+        params = ", ".join(f"{key} {value}" for key, value in exchange.params.items())
+        text = f"trial {number} takes over the weights of trial {exchange.donor} after epoch {exchange.epoch}: {params}"
+        self.write("note", text=text)
+        self._tell_exchange(number, exchange)
+
+    def _tell_exchange(self, number: int, exchange: Exchange) -> None:
+        import ray
+
+        donor = str(self.study_dir.trial_dir(exchange.donor).path.absolute())
+        take_over = TakeOver(exchange.epoch, donor, self._config(number, exchange.params))
+        ray.get(self.desk.exchange.remote(number, take_over))
 
     def result(self, number: int, flat: Mapping[str, Any]) -> bool:
         """Write down what a trial reported; False where that is known already."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cabruca.config.schema import Config
@@ -28,6 +28,15 @@ class Order:
     elapsed_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class TakeOver:
+    """After `epoch` the trial takes over the weights in the run folder `donor` and goes on with `config`."""
+
+    epoch: int
+    donor: str
+    config: Config
+
+
 @dataclass
 class StudyDesk:
     """Runs as a Ray actor that takes no resources; methods are called with `.remote`."""
@@ -35,6 +44,7 @@ class StudyDesk:
     orders: dict[int, Order] = field(default_factory=dict)
     known: dict[int, tuple[int, float]] = field(default_factory=dict)
     stops: dict[int, str] = field(default_factory=dict)
+    exchanges: dict[int, TakeOver] = field(default_factory=dict)
     leave: str | None = None
     told: dict[int, deque[Mapping[str, Any]]] = field(default_factory=lambda: defaultdict(deque))
     heard: dict[int, int] = field(default_factory=dict)
@@ -62,9 +72,19 @@ class StudyDesk:
         """Why the study stops this trial, or None."""
         return self.stops.get(number)
 
+    def exchange(self, number: int, take_over: TakeOver) -> None:
+        """The driver: the trial takes over another's weights; from here on this is its configuration."""
+        self.exchanges[number] = take_over
+        self.orders[number] = replace(self.orders[number], config=take_over.config)
+
+    def exchange_of(self, number: int, epoch: int) -> TakeOver | None:
+        """What the trial takes over after this epoch, or None."""
+        found = self.exchanges.get(number)
+        return found if found is not None and found.epoch == epoch else None
+
     def forget(self, number: int) -> None:
         """The driver: this trial has ended."""
-        for books in (self.orders, self.known, self.stops, self.told, self.heard):
+        for books in (self.orders, self.known, self.stops, self.exchanges, self.told, self.heard):
             books.pop(number, None)
 
     def ask_leave(self, reason: str) -> None:

@@ -75,6 +75,7 @@ def run_tuner(
         search.retry(n for n, trial in books.state.trials.items() if trial.state == "failed")
     scratch = books.study_dir.scratch
     shutil.rmtree(scratch, ignore_errors=True)  # of a driver that was killed
+    look_at_the_clock(stop, ends_at)
     tuner = _tuner(books, job, scheduler, search)
     thread = threading.Thread(target=_fit, args=(tuner, stop), name="cabruca-study", daemon=True)
     try:
@@ -83,8 +84,7 @@ def run_tuner(
             told = False
             while thread.is_alive():
                 thread.join(LOOK_S)
-                if ends_at is not None and time.monotonic() > ends_at and stop.reason is None:
-                    stop.reason = "the time budget is used up"
+                look_at_the_clock(stop, ends_at)
                 if stop.reason is not None and not told:
                     told = True
                     books.desk.ask_leave.remote(stop.reason)
@@ -92,6 +92,12 @@ def run_tuner(
         shutil.rmtree(scratch, ignore_errors=True)
     if stop.faults:
         raise _error_of(stop.faults[0], books) from stop.faults[0]
+
+
+def look_at_the_clock(stop: Stop, ends_at: float | None) -> None:
+    """Stop where the time budget is used up."""
+    if ends_at is not None and time.monotonic() > ends_at and stop.reason is None:
+        stop.reason = "the time budget is used up"
 
 
 def _tuner(books: StudyBooks, job: TrialJob, scheduler: Cooperative, search: StudySearch) -> Any:

@@ -18,11 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cabruca.config.redact import redact
 from cabruca.distributed.autopsy import write_autopsy
+from cabruca.distributed.population import take_over
 from cabruca.distributed.ray_metrics import GaugeWatcher, RayMetrics
 from cabruca.distributed.study_desk import Order
 from cabruca.distributed.trial_lines import DeskLine, TuneLine
-from cabruca.distributed.trial_reporter import PAUSED, Line, TrialReporter, refuse_not_a_number, result_of
+from cabruca.distributed.trial_reporter import PAUSED, TAKES_OVER, Line, TrialReporter, refuse_not_a_number, result_of
 from cabruca.errors import RunError
 from cabruca.preparing import TaskFactory
 from cabruca.run import run_training
@@ -46,6 +48,7 @@ class TrialJob:
         desk: handle of the study's desk. task: makes the task; None: the cabruca network.
         metrics: that the study compares by. workers: of a trial. cores: of a trial's process, or of each worker.
         folder: where the command was given; relative paths begin there.
+        population: trials take over weights of others (pbt).
     """
 
     desk: Any
@@ -54,6 +57,7 @@ class TrialJob:
     workers: int
     cores: int
     folder: str
+    population: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,19 +143,36 @@ class Attempt:
         if stop is not None and known < self._config.training.num_epochs:
             self._mark("stopped", known, stop)
             return Ending("stopped", known, stop)
+        self._take_over(known)
         leave = self._line.leave_asked()
         return None if leave is None else Ending("interrupted", known, leave)
 
     def _train(self) -> Ending:
-        resume = "auto" if self._run_dir.holds_run and not self._run_dir.was_stillborn else None
-        result = self._alone(resume) if self._job.workers == 1 else self._on_workers(resume)
-        return Ending(result.state, result.epochs, result.message)
+        while True:
+            resume = "auto" if self._run_dir.holds_run and not self._run_dir.was_stillborn else None
+            result = self._alone(resume) if self._job.workers == 1 else self._on_workers(resume)
+            if result.state != "interrupted" or not (TAKES_OVER in result.message and self._take_over(result.epochs)):
+                return Ending(result.state, result.epochs, result.message)
+
+    def _take_over(self, epoch: int) -> bool:
+        """Take over another trial's weights, where the study wants it after this epoch."""
+        found = self._line.take_over_asked(epoch) if self._job.population and epoch else None
+        if found is None:
+            return False
+        self._config = found.config
+        take_over(self._run_dir, RunDir(Path(found.donor)), redact(found.config.to_dict()))
+        return True
 
     def _wrap(self) -> Callable[[Reporter], Reporter]:
         line: Line = self._line if self._job.workers == 1 else DeskLine(self._job.desk, self._order.number)
         epochs = self._config.training.num_epochs
         return partial(
-            TrialReporter, line=line, metrics=self._job.metrics, epochs=epochs, elapsed_s=self._order.elapsed_s
+            TrialReporter,
+            line=line,
+            metrics=self._job.metrics,
+            epochs=epochs,
+            elapsed_s=self._order.elapsed_s,
+            population=self._job.population,
         )
 
     def _alone(self, resume: str | None) -> TrainResult:

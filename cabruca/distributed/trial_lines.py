@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cabruca.distributed.study_desk import TakeOver
+
 LOOK_S = 0.02
 """Seconds between a worker's looks at whether the study has decided."""
 
@@ -20,6 +22,12 @@ class _DeskSide:
         import ray
 
         found: str | None = ray.get(self.desk.stop_of.remote(self.number))
+        return found
+
+    def take_over_asked(self, epoch: int) -> TakeOver | None:
+        import ray
+
+        found: TakeOver | None = ray.get(self.desk.exchange_of.remote(self.number, epoch))
         return found
 
     def leave_asked(self) -> str | None:
@@ -56,4 +64,7 @@ class LeaveLine(_DeskSide):
         """Nobody is told."""
 
     def stop_asked(self) -> str | None:
+        return None
+
+    def take_over_asked(self, epoch: int) -> TakeOver | None:
         return None

@@ -18,6 +18,7 @@ POLL_S = 1.0
 """Seconds between looks at whether the driver asks every trial to leave."""
 
 PAUSED = "the study pauses this trial"
+TAKES_OVER = "the trial takes over another's weights"
 
 
 class NotANumber(CabrucaError):
@@ -39,6 +40,10 @@ class Line(Protocol):
         """Why the study stops this trial, or None."""
         ...
 
+    def take_over_asked(self, epoch: int) -> object | None:
+        """Whose weights the trial takes over after this epoch, or None."""
+        ...
+
     def leave_asked(self) -> str | None:
         """Why all trials save and end, or None."""
         ...
@@ -50,15 +55,23 @@ class TrialReporter:
     Args:
         inner: keeps the run's folder. line: to the study.
         metrics: what the study compares its trials by. epochs: of the whole trial.
-        elapsed_s: seconds of what was done of the trial before.
+        elapsed_s: seconds of what was done of the trial before. population: trials take over weights of others.
     """
 
     def __init__(
-        self, inner: Reporter, line: Line, metrics: Sequence[str], *, epochs: int, elapsed_s: float = 0.0
+        self,
+        inner: Reporter,
+        line: Line,
+        metrics: Sequence[str],
+        *,
+        epochs: int,
+        elapsed_s: float = 0.0,
+        population: bool = False,
     ) -> None:
         self._inner, self._line = inner, line
         self._metrics, self._epochs = tuple(metrics), epochs
         self._began = time.monotonic() - elapsed_s
+        self._population = population
         self._looked_at = 0.0
 
     def resume(self) -> State | None:
@@ -84,6 +97,8 @@ class TrialReporter:
         reason = self._line.stop_asked()
         if reason is not None:
             raise StopTraining(reason)
+        if self._population and self._line.take_over_asked(record.epoch) is not None:
+            raise StopTraining(TAKES_OVER, "interrupted")
 
     def finish(self, result: TrainResult | None, error: BaseException | None) -> None:
         self._inner.finish(result, error)

@@ -109,7 +109,7 @@ def test_a_killed_trial(tmp_path: Path, calm: Study) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_driver_that_is_asked_to_stop(tmp_path: Path, calm: Study, number: int, code: int) -> None:
     study = study_in(tmp_path)
-    driver = child(study, sleep_s=SLEEP_S, dry=False)
+    driver = child(study, sleep_s=4 * SLEEP_S, dry=False)
     until(lambda: results(study) >= 5)
     driver.send_signal(number)
     found, output = ended(driver)

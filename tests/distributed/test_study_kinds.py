@@ -9,6 +9,7 @@ import pytest
 from study_line import line_study, run, story
 from study_tasks import SlowStart
 
+from cabruca.errors import ConfigError
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import read
 
@@ -58,6 +59,28 @@ def test_other_schedulers_stop_trials_too(tmp_path: Path, kind: str) -> None:
     assert [t["params"]["optimizer.lr"] for t in told.values()] == [p["optimizer.lr"] for p in points]
     assert told[0]["ends"][-1][0] == "finished"
     assert any(t["decided"] for t in told.values())
+
+
+def test_poor_trials_of_a_population_take_over_weights(tmp_path: Path) -> None:
+    points = [{"optimizer.lr": lr} for lr in (0.05, 1e-4, 2e-4, 3e-4)]
+    settings = {"type": "pbt", "perturbation_interval": 2}
+    study = line_study(tmp_path, points_to_evaluate=points, scheduler=settings, num_trials=4, max_epochs=6)
+    assert run(study, dry=False).state == "finished"
+    state = read(StudyDir.of(study).results)
+    told = [note for note in state.notes if "takes over the weights of trial 0 after epoch 2" in note]
+    assert told
+    taker = int(told[0].split()[1])
+    values = story(study)[taker]["values"]
+    assert list(values) == list(range(1, 7))
+    assert values[3] > 2 * values[2], "it goes on from the good trial's weights"
+    assert {trial["ends"][-1][0] for trial in story(study).values()} == {"finished"}
+
+
+def test_a_population_needs_weights_that_fit(tmp_path: Path) -> None:
+    space = {"model.fpn_channels": {"choice": [64, 128]}}
+    study = line_study(tmp_path, search_space=space, scheduler={"type": "pbt"})
+    with pytest.raises(ConfigError, match=r"pbt copies weights between trials, which model.fpn_channels would not"):
+        run(study, dry=False)
 
 
 def test_the_time_budget_ends_a_study_that_can_go_on(tmp_path: Path) -> None:
