@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cabruca.config.schema import Config
 from cabruca.tracking.guarded import interrupted
+from cabruca.tracking.history import read_rows
 from cabruca.tracking.mlflow_client import (
     PARENT_TAG,
     REPEAT_TAG,
@@ -41,10 +42,11 @@ class MLflowTracker(BaseCallback):
     """Sends parameters, metrics, files, the best checkpoint and the model through `MlflowClient`, which keeps no
     global state.
 
-    A resumed run goes on in the MLflow run of its folder, found by the tag `cabruca.run_dir`. Files are sent when the
-    run ends: configuration, history, log, notes, plots, validation pictures, `checkpoint_best`, and that checkpoint
-    once more as a model that `mlflow.pyfunc.load_model` loads. A run that is interrupted sends none of them: there is
-    no time for it, and the run that goes on will.
+    A resumed run goes on in the MLflow run of its folder, found by the tag `cabruca.run_dir`, and first sends epochs
+    that a killed process had saved and not sent. Files are sent when the run ends: configuration, history, log, notes,
+    plots, validation pictures, `checkpoint_best`, and that checkpoint once more as a model that
+    `mlflow.pyfunc.load_model` loads. A run that is interrupted sends none of them: there is no time for it, and the run
+    that goes on will.
 
     A trial's run lies under its study's, is found again by study and trial, and has what the sampler chose as
     parameters `search.<key>`. It sends no pictures, checkpoint or model: the study sends those of its best trial.
@@ -70,6 +72,8 @@ class MLflowTracker(BaseCallback):
         self._send_params(info.config, known=run.data.params)
         if self._run_dir.config_yaml.is_file():
             self._client.log_artifact(self._run_id, str(self._run_dir.config_yaml))
+        if info.resumed_step:
+            send_lost(self._client, self._entities.Metric, self._run_id, self._run_dir, until=info.resumed_step)
 
     def on_step(self, record: Record) -> None:
         self._send_metrics(step_scalars(record), record.step)
@@ -131,6 +135,22 @@ class MLflowTracker(BaseCallback):
         metrics = [self._entities.Metric(name, value, now, step) for name, value in scalars.items()]
         for part in parts(metrics, 1000):
             self._client.log_batch(self._run_id, metrics=part)
+
+
+def send_lost(client: Any, metric: Callable[..., Any], run_id: str, run_dir: RunDir, *, until: float) -> None:
+    """Epochs that a killed process had saved and could not send any more.
+
+    Args:
+        metric: makes one of key, value, time in ms, step. until: optimizer step, the last one that counts.
+    """
+    always = "time/epoch_s"
+    rows = [row for row in read_rows(run_dir.metrics) if always in row and row["step"] <= until]
+    known = {point.step for point in client.get_metric_history(run_id, always)} if rows else set()
+    for row in rows:
+        if row["step"] not in known:
+            numbers = {name: v for name, v in row.items() if "/" in name and isinstance(v, int | float)}
+            at = int(row["time"] * 1000)
+            client.log_batch(run_id, metrics=[metric(name, float(v), at, row["step"]) for name, v in numbers.items()])
 
 
 def send_records(client: Any, run_id: str, run_dir: RunDir) -> None:

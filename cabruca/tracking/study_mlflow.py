@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from cabruca.config.redact import redact
 from cabruca.config.study import Study
-from cabruca.tracking.mlflow import FOLDER_TAG, send_best
+from cabruca.tracking.mlflow import FOLDER_TAG, send_best, send_lost
 from cabruca.tracking.mlflow_client import (
     PARENT_TAG,
     SEARCHED,
@@ -154,6 +155,9 @@ class StudyRun(BaseCallback):
             params = [self._entities.Param(name, text) for name, text in given.items()]
             self._client.log_batch(made[0].info.run_id, params=params)
         for run in (*runs, *made):
+            if run.info.status == "RUNNING":
+                run_dir = self._study_dir.trial_dir(trial.number)
+                send_lost(self._client, self._entities.Metric, run.info.run_id, run_dir, until=math.inf)
             if trial.ended and run.info.status != ENDINGS[trial.state]:
                 self._client.set_terminated(run.info.run_id, ENDINGS[trial.state])
             if trial.state == "failed" and trial.reason:

@@ -57,7 +57,6 @@ def test_runs_are_trials_whatever_is_killed(tmp_path: Path, monkeypatch: pytest.
     assert [run.info.run_name for run in (parent, *children)] == ["line", *(f"trial_000{k}" for k in range(TRIALS))]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
-    lost = 0
     for number, run in enumerate(children):
         run_dir = StudyDir.of(study).trial_dir(number)
         own = {(row["step"], round(row[METRIC], 6)) for row in rows(run_dir.metrics) if METRIC in row}
@@ -67,7 +66,5 @@ def test_runs_are_trials_whatever_is_killed(tmp_path: Path, monkeypatch: pytest.
         assert len(ids) == 1
         by_wandb = {(s, round(v, 6)) for file in files for s, v in wandb_points(file).get(METRIC, [])}
         by_mlflow = {(s, round(v, 6)) for s, v in mlflow_points(uri, run, METRIC)}
-        assert by_mlflow <= own, "numbers of another trial, or of an epoch that was done differently"
-        assert by_wandb <= own
-        lost += len(own - by_mlflow)
-    assert lost <= 2, "what a killed process had not sent yet: at most its last epoch"
+        assert by_mlflow == own, "numbers of another trial, of an epoch that was done differently, or of one not sent"
+        assert by_wandb <= own, "what W&B's own process had not written yet is lost with it"

@@ -17,8 +17,9 @@ import torch
 import yaml
 from drawn_farm import farm_settings, write_farm
 from predecessor_files import nested
+from run_helpers import rows
 from tracked_study import METRIC, ByHand, line_study, study_folder
-from tracker_reading import mlflow_client, mlflow_runs, sqlite_uri
+from tracker_reading import mlflow_client, mlflow_points, mlflow_runs, sqlite_uri
 
 from cabruca.config.study import Study, load_study, trial_config
 from cabruca.task import CabrucaTask
@@ -26,9 +27,9 @@ from cabruca.tracking import study_trackers as study_trackers_module
 from cabruca.tracking.mlflow import MLflowTracker
 from cabruca.tracking.study_events import Journal
 from cabruca.tracking.study_trackers import StudyTrackers
-from cabruca.tracking.trackers import trackers_of
+from cabruca.tracking.trackers import TRACKERS, trackers_of
 from cabruca.train import checkpoint
-from cabruca.train.protocols import RunInfo, TrainResult
+from cabruca.train.protocols import Record, RunInfo, TrainResult
 
 pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 
@@ -127,6 +128,36 @@ def test_a_run_that_a_killed_process_left_open_is_closed(tmp_path: Path) -> None
     runs = {run.info.run_name: run for run in mlflow_runs(sqlite_uri(Path(session.study.base.output_dir)))}
     assert runs["trial_0000"].info.status == "FAILED"
     assert runs["trial_0000"].data.tags["cabruca.reason"] == "SIGKILL, 3 times"
+
+
+class Deaf(MLflowTracker):
+    """Its process is killed with the second epoch saved and not sent."""
+
+    def on_epoch(self, record: Record) -> None:
+        if record.epoch < 2:
+            super().on_epoch(record)
+
+    def on_end(self, result: TrainResult | None, error: BaseException | None) -> None:
+        pass
+
+
+@pytest.mark.parametrize("resumes", [True, False], ids=["the trial goes on", "it had been the last epoch"])
+def test_an_epoch_that_a_killed_process_had_not_sent_is_sent_later(
+    tmp_path: Path, resumes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = ByHand(line_study(tmp_path, {"mlflow": True, "tensorboard": False}))
+    with monkeypatch.context() as patch:
+        patch.setitem(TRACKERS, "mlflow", Deaf)
+        session.trial(0, 0.01)
+    if resumes:
+        session = ByHand(line_study(tmp_path, {"mlflow": True, "tensorboard": False}, max_epochs=3))
+        session.trial(0, 0.01, resume=True)
+    session.end()
+    uri = sqlite_uri(Path(session.study.base.output_dir))
+    (run,) = [run for run in mlflow_runs(uri) if run.info.run_name == "trial_0000"]
+    own = [(r["step"], r[METRIC]) for r in rows(session.folder.trial_dir(0).metrics) if METRIC in r]
+    assert len(own) == 2 + resumes
+    assert mlflow_points(uri, run, METRIC) == own
 
 
 def crown_study(folder: Path) -> Study:
