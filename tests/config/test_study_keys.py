@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,3 +62,8 @@ def test_the_tables_stand_between_their_marks() -> None:
     ):
         assert f"| {key} |" in page
     assert "has no place for the keys of a study" in refusal(put_into, "nothing")
+
+
+def test_the_page_of_studies_is_current() -> None:
+    current = (Path(__file__).resolve().parents[2] / "docs" / "tuning.md").read_text(encoding="utf-8")
+    assert current == put_into(current), "run: python -m cabruca.config.study_reference docs/tuning.md"
