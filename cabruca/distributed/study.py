@@ -183,7 +183,7 @@ class _Driver:
         trackers.begin()
         gauges = StudyMetrics(self._study, _gauge())
         desk = open_desk(ray, StudyDesk)
-        looking = [self._tables, trackers, gauges, *self._watchers]
+        looking: list[Watcher] = [self._tables, trackers, gauges, *self._watchers]
         books = StudyBooks(self._study, self._dir, self._journal, looking, desk=desk, places=trackers)
         used_s = spent_s(self._dir)
         books.write("note", text=BEGAN)
