@@ -1,4 +1,4 @@
-"""`cabruca demo`: the whole way once, on a practice plot: draw, train, evaluate, look."""
+"""`cabruca demo`: the whole way once, on a practice plot: draw, search, train, evaluate, look."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cabruca.commands import command
 from cabruca.config.load import load_config
 from cabruca.config.schema import Config
 from cabruca.data.synthetic import PlotFiles, draw_plot
+from cabruca.demo_study import Searched, search, winner
 from cabruca.errors import ConfigError
 from cabruca.evaluation import evaluate
 from cabruca.run import run_training
@@ -22,6 +23,7 @@ from cabruca.train.protocols import TrainResult
 PLOT_PX, PLOT_GSD_M = 1024, 0.1
 """Side of the practice plot and metres a pixel; a strip of a quarter of it is never trained on."""
 
+TRIALS = 6
 EPOCHS = 6
 WINDOWS = 128
 
@@ -31,34 +33,45 @@ FLOORS = {"segm_mAP_50": 0.7, "total_count_accuracy": 0.7, "canopy_iou": 0.75}
 PRESET = "training_config_light.yaml"
 
 
-def run_demo(output_dir: Path, seed: int = 0, quiet: bool = False) -> int:
-    """Draw, train, evaluate; write `summary.json` and pictures into `output_dir`.
+def run_demo(output_dir: Path, seed: int = 0, quiet: bool = False, trials: int = TRIALS) -> int:
+    """Draw, search, train, evaluate; write `summary.json` and pictures into `output_dir`.
+
+    Args:
+        trials: of the study; 0: no study, the preset's own settings are trained.
 
     Returns:
-        0, or 1 when a number falls under its floor.
+        0, or 1 when a number falls under its floor, or the exit code of what was interrupted.
     """
     began = time.monotonic()
     say: Callable[[str], None] = (lambda text: None) if quiet else (lambda text: print(text, flush=True))
     output_dir.mkdir(parents=True, exist_ok=True)
-    say(f"1/3  drawing a practice plot of cabruca into {output_dir / 'plot'}")
+    say(f"1/4  drawing a practice plot of cabruca into {output_dir / 'plot'}")
     plot = draw_plot(output_dir / "plot", size_px=PLOT_PX, gsd_m=PLOT_GSD_M, seed=seed)
-    config = demo_config(plot, output_dir, seed)
-    say(f"2/3  training the light network on three quarters of it, {EPOCHS} epochs")
+    config, found = demo_config(plot, output_dir, seed), None
+    if trials:
+        say(f"2/4  a study of {trials} short trials on local Ray: learning rate and weight decay")
+        found = search(config, output_dir, trials=trials, seed=seed, quiet=quiet)
+        if found.exit_code or not found.folder.best_config.is_file():
+            return found.exit_code or 1
+        config = winner(found, config)
+    say(f"3/4  training {'the winner anew' if found else 'the light network'} on three quarters, {EPOCHS} epochs")
     result = run_training(config, quiet=quiet)
     if result.state != "finished":
         return result.exit_code or 1
     run_dir = newest_run(output_dir)
     # the last checkpoint, not the best: the strip must not choose the network that it then judges
     last = run_dir / "checkpoints" / "checkpoint_latest.pth"
-    say("3/3  evaluating on the quarter that was held out")
+    say("4/4  evaluating on the quarter that was held out")
     metrics = evaluate(
         last, plot.images_dir, plot.val_annotations, num_pictures=4, pictures_dir=output_dir / "pictures"
     )
     summary = summarise(result, metrics, time.monotonic() - began)
     write_atomic(output_dir / "summary.json", to_json(summary) + "\n")
-    short = under_floors(summary)
+    if found is not None:
+        say(f"\n{found.board()}\n")
     print(numbers(summary), flush=True)
-    say(closing(output_dir, run_dir, plot, last))
+    say(closing(output_dir, run_dir, plot, last, found))
+    short = under_floors(summary)
     for line in short:
         print(f"cabruca demo: {line}", file=sys.stderr)
     return 1 if short else 0
@@ -123,17 +136,18 @@ def numbers(summary: Mapping[str, Any]) -> str:
     return "   ".join(f"{k} {v:.3f}" if k in FLOORS and v is not None else f"{k} {v}" for k, v in summary.items())
 
 
-def closing(output_dir: Path, run_dir: Path, plot: PlotFiles, checkpoint: Path) -> str:
+def closing(output_dir: Path, run_dir: Path, plot: PlotFiles, checkpoint: Path, found: Searched | None) -> str:
     """Where everything is, and what to do next."""
     held_out = ["--images", str(plot.images_dir), "--annotations", str(plot.val_annotations)]
     evaluation = command("evaluate", "--checkpoint", str(checkpoint), *held_out)
     longer = ["--config", str(run_dir / "config.yaml"), "--experiment-name", "longer", "--epochs", "30"]
+    study = "".join(f"\n  {line}" for line in found.next_steps()) if found else ""
     return f"""
   plot       {plot.train_image.parent}/  (GeoTIFF, EPSG:31984; open it and {plot.crowns_geojson.name} in QGIS)
   pictures   {output_dir / "pictures"}/  (truth beside prediction)
   run        {run_dir}/  (checkpoints, metrics, TensorBoard)
   summary    {output_dir / "summary.json"}
-
+{f"{chr(10)}the study:{study}{chr(10)}" if found else ""}
 next:
   {evaluation}
   {command("train", *longer)}

@@ -13,6 +13,8 @@ from cabruca.commands import command
 from cabruca.config.study import Study, load_study
 from cabruca.config.study_change import check_going_on
 from cabruca.errors import ConfigError, RunError
+from cabruca.study_report import write_report
+from cabruca.tracking.files import to_json
 from cabruca.tracking.secrets import hide
 from cabruca.tracking.study_dir import StudyDir, find_study
 from cabruca.tracking.study_events import read
@@ -35,7 +37,7 @@ def begin(
     Args:
         overrides: dotted keys of the base configuration, and `study.*` of the study.
         resume: go on with it where it has been begun, begin it where it has not. retry_failed: failed trials again.
-        options: `quiet`, `json`, `watchers`, `trial`.
+        options: `quiet`, `json`, `watchers`, `trial`; `closes`: say at the end where everything is.
 
     Raises:
         CabrucaError: one line: what is wrong with the file, or that the study is there already.
@@ -120,6 +122,8 @@ def repeat(
     *,
     top: int | None = None,
     seeds: int | None = None,
+    quiet: bool = False,
+    json: bool = False,
     **options: Any,
 ) -> Any:
     """Train the best trials again over several seeds. `top`, `seeds`: None: as the study's `repeat_best` says.
@@ -131,9 +135,18 @@ def repeat(
     study = folder.load(dict(overrides or {}))
     if read(folder.results).best(study) is None:
         raise RunError(f"study {folder.name} has no trial with a value to repeat; cabruca tune status {folder.name}")
+    from cabruca.distributed.cluster import set_environment
+
+    set_environment(study.base)
     from cabruca.distributed.repeat import run_repeats
 
-    return run_repeats(study, folder, top=top, seeds=seeds, **options)
+    done = run_repeats(study, folder, top=top, seeds=seeds, quiet=quiet, json=json, **options)
+    write_report(study, folder, read(folder.results))
+    if json:
+        print(to_json({"event": "end", "state": done.state, "repeats": list(done.rows)}), flush=True)
+    elif not quiet:
+        print(f"report        {folder.report}", flush=True)
+    return done
 
 
 def _run(
@@ -143,8 +156,13 @@ def _run(
     retry_failed: bool,
     quiet: bool = False,
     json: bool = False,
+    closes: bool = True,
     **options: Any,
 ) -> StudyResult:
+    """`closes`: say at the end where everything is."""
+    from cabruca.distributed.cluster import set_environment
+
+    set_environment(study.base)  # the next line imports Ray
     from cabruca.distributed.study import run_study
 
     if not folder.holds_study:
@@ -157,7 +175,7 @@ def _run(
         )
     finally:
         progress.close()
-    if not quiet and not json:
+    if closes and not quiet and not json:
         print("\n".join(closing(study, folder)), flush=True)
     return result
 

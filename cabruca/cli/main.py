@@ -31,7 +31,7 @@ COMMANDS = {
     "data": ("cabruca.cli.data:data", "Draw a practice plot, check a data set, or count what is in it."),
     "config": ("cabruca.cli.config:config", "Show or validate a configuration file."),
     "doctor": ("cabruca.cli.doctor:doctor", "Look whether this machine can train, and how well."),
-    "demo": ("cabruca.cli.demo:demo", "Draw, train and evaluate in minutes, without a network."),
+    "demo": ("cabruca.cli.demo:demo", "Draw, search, train and evaluate in minutes, without a network."),
 }
 
 _FILE_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}

@@ -31,7 +31,7 @@ def running_options(command: F) -> F:
     for option in (
         click.option("--address", metavar="ADDR", help="Ray cluster: auto, host:port or ray://host:port."),
         click.option("--max-concurrent", type=POSITIVE, metavar="N", help="Trials at a time."),
-        click.option("--time-budget", metavar="TIME", help="No new trial after it: 2h, 90m, 1h30m, or seconds."),
+        click.option("--time-budget", metavar="TIME", help="Then trials save and stop: 2h, 90m, 1h30m, or seconds."),
         click.option("--use-mlflow", is_flag=True, default=None, help="Log to MLflow: one run a study, one a trial."),
         click.option("--use-wandb", is_flag=True, default=None, help="Log to Weights & Biases: one group a study."),
         click.option(

@@ -63,15 +63,7 @@ def cluster_for(config: Config) -> Iterator[Cluster]:
         RunError: the cluster does not answer or refuses the token; Ray cannot start here.
     """
     settings, address = config.distributed, address_of(config)
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    if address is None:
-        os.environ.setdefault(CLOSED, "0")
-        if sys.platform == "linux":
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gradients stay on this machine too
-    if address is None or _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # dashboard and every connection ask for it
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(settings.start_timeout_s)
+    set_environment(config)
     ray = import_ray()
     logging.getLogger("ray").setLevel(logging.ERROR)
     inside = ray.is_initialized()
@@ -85,6 +77,20 @@ def cluster_for(config: Config) -> Iterator[Cluster]:
     finally:
         if not inside:
             ray.shutdown()
+
+
+def set_environment(config: Config) -> None:
+    """What Ray reads of the environment. Before Ray is imported: it looks at some of it then, and never again."""
+    settings, address = config.distributed, address_of(config)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if address is None:
+        os.environ.setdefault(CLOSED, "0")
+        if sys.platform == "linux":
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gradients stay on this machine too
+    if address is None or _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # dashboard and every connection ask for it
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(settings.start_timeout_s)
 
 
 def import_ray() -> Any:

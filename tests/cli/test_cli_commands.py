@@ -182,4 +182,4 @@ def test_demo_hands_on_folder_seed_and_code(monkeypatch: pytest.MonkeyPatch, tmp
     recorder = Recorder(code)
     monkeypatch.setattr("cabruca.demo.run_demo", recorder)
     assert run("demo", "--output-dir", tmp_path, "--seed", "3", "--quiet").exit_code == code
-    assert recorder.args == (tmp_path, 3, True)
+    assert recorder.args == (tmp_path, 3, True, 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +207,33 @@ print([name for name in ("ray", "optuna", "torch") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] in ("[]", "['torch']")
+
+
+@pytest.mark.parametrize("command", [["--study", "drawn.yaml"], ["repeat", "drawn"]], ids=["run", "repeat"])
+def test_ray_is_imported_when_its_environment_is_set(tmp_path: Path, command: list[str]) -> None:
+    """Ray reads RAY_AUTH_MODE once, when it is imported; later is too late for the token."""
+    if command[0] == "repeat":
+        drawn_study(tmp_path)
+    else:
+        write_study(tmp_path)
+    code = f"""
+import os, sys
+
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name == "ray":
+            print("MODE", os.environ.get("RAY_AUTH_MODE"), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, Guard())
+from cabruca.cli.main import main
+main(["tune", *{command!r}])
+"""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["MODE token"], done.stderr
 
 
 @pytest.mark.parametrize("path", sorted((REPO / "experiments" / "studies").glob("*.yaml")), ids=lambda path: path.stem)
