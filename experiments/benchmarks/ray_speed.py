@@ -3,7 +3,8 @@
 Every row is the command `cabruca train` on the same pictures (a drawn plot, or a folder with train.json and val.json),
 1 compute thread a process; what differs is where it runs. The arms alternate (A B C A B C), so that a slow minute of
 the machine hits all. Images a second are the median over the epochs but the first, validation left out. The first step
-is seen when its row appears in metrics.jsonl.
+is seen when its row appears in metrics.jsonl. The last arm is what the machine gives at most: two runs of half the batch that
+know nothing of each other, their images a second added up.
 
     python experiments/benchmarks/ray_speed.py [--rounds 2] [--windows 24] [--epochs 4] [--tile 256] [--batch 4]
         [--accumulation 1] [--preset configs/training_config_light.yaml] [--data DIR --map CATEGORY=CLASS]
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,14 @@ ARMS = {
     "in-process": [],
     "Ray, 1 worker": ["--address", "local", "--workers", "1"],
     "Ray, 2 workers": ["--address", "local", "--workers", "2"],
+    "2 in-process side by side": [],
 }
-FLOORS = {"Ray, 1 worker": ("in-process", 0.97), "Ray, 2 workers": ("Ray, 1 worker", 1.8)}
+TWIN = "2 in-process side by side"
+FLOORS = {
+    "Ray, 1 worker": ("in-process", 0.97),
+    "Ray, 2 workers": ("Ray, 1 worker", 1.8),
+    TWIN: ("in-process", 0.0),
+}
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,14 @@ def measure(flags: list[str], arguments: argparse.Namespace, plot: dict[str, Any
     return Measured(statistics.median(speeds), first)
 
 
+def side_by_side(arguments: argparse.Namespace, plot: dict[str, Any]) -> Measured:
+    """Two commands at once, each with half the batch and half the windows."""
+    half = argparse.Namespace(**{**vars(arguments), "batch": arguments.batch // 2, "windows": arguments.windows // 2})
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: measure([], half, plot), range(2)))
+    return Measured(sum(m.images_per_s for m in both), max(m.first_step_s for m in both))
+
+
 def table(measured: dict[str, list[Measured]]) -> str:
     """Medians over the rounds, and the ratios with what they should at least be."""
     lines = ["| where | images/s | ratio | at least | first step after |", "|---|---|---|---|---|"]
@@ -90,7 +106,11 @@ def table(measured: dict[str, list[Measured]]) -> str:
     for arm, rounds in measured.items():
         first = statistics.median(m.first_step_s for m in rounds)
         against, floor = FLOORS.get(arm, (arm, 1.0))
-        ratio, least = (f"{speed[arm] / speed[against]:.2f} x {against}", f"{floor:g}") if arm in FLOORS else ("", "")
+        ratio, least = (
+            (f"{speed[arm] / speed[against]:.2f} x {against}", f"{floor:g}" if floor else "")
+            if arm in FLOORS
+            else ("", "")
+        )
         lines.append(f"| {arm} | {speed[arm]:.2f} | {ratio} | {least} | {first:.1f} s |")
     return "\n".join(lines)
 
@@ -123,7 +143,8 @@ def main() -> None:
         measured: dict[str, list[Measured]] = {arm: [] for arm in ARMS}
         for _ in range(arguments.rounds):
             for arm, flags in ARMS.items():
-                measured[arm].append(measure(flags, arguments, data))
+                one = side_by_side(arguments, data) if arm == TWIN else measure(flags, arguments, data)
+                measured[arm].append(one)
                 print(f"  {arm}: {measured[arm][-1]}", flush=True)
     print(table(measured))
 
