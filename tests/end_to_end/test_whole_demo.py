@@ -24,6 +24,12 @@ def test_the_demo_as_it_is_passes_its_floors(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["segm_mAP_50"] > 0.7
+    assert summary["seconds"] < 480, "eight minutes on two cores"
+    (study,) = (tmp_path / "studies").iterdir()
+    assert len((study / "leaderboard.csv").read_text().splitlines()) == 1 + 6
+    assert (study / "best_config.yaml").is_file()
+    for told in ("trials done", "report.html", "mlflow ui", "tensorboard --logdir", "optuna-dashboard"):
+        assert told in done.stdout
 
 
 @pytest.mark.timeout(600)
