@@ -123,6 +123,7 @@ def test_a_second_driver_is_refused(done: Study) -> None:
         run(done)
 
 
+@pytest.mark.slow
 def test_other_choices_go_on_in_a_wider_study(tmp_path: Path) -> None:
     own: dict[str, Any] = {"data.batch_size": {"choice": [2, 4]}, "optimizer.lr": {"uniform": [0.01, 0.02]}}
     space = {**own, "optimizer.type": {"choice": ["adamw", "adam"]}}

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 SHORT = {"max_epochs": 3, "num_trials": 4}
 
 
+@pytest.mark.slow
 def test_a_grid_is_walked_once(tmp_path: Path) -> None:
     space = {"optimizer.lr": {"choice": [0.001, 0.01, 0.1]}, "optimizer.type": {"choice": ["adam", "adamw"]}}
     study = line_study(
@@ -34,6 +35,7 @@ def test_a_grid_is_walked_once(tmp_path: Path) -> None:
     assert len(points) == 6
 
 
+@pytest.mark.slow
 def test_two_objectives_have_a_front(tmp_path: Path) -> None:
     study = line_study(
         tmp_path,
@@ -49,6 +51,7 @@ def test_two_objectives_have_a_front(tmp_path: Path) -> None:
     assert 1 <= len(state.front(study)) <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hyperband", "median"])
 def test_other_schedulers_stop_trials_too(tmp_path: Path, kind: str) -> None:
     points = [{"optimizer.lr": lr} for lr in (0.05, 0.04, 0.03, 1e-4, 2e-4, 3e-4)]
@@ -61,6 +64,7 @@ def test_other_schedulers_stop_trials_too(tmp_path: Path, kind: str) -> None:
     assert any(t["decided"] for t in told.values())
 
 
+@pytest.mark.slow
 def test_poor_trials_of_a_population_take_over_weights(tmp_path: Path) -> None:
     points = [{"optimizer.lr": lr} for lr in (0.05, 1e-4, 2e-4, 3e-4)]
     settings = {"type": "pbt", "perturbation_interval": 2}
@@ -96,6 +100,7 @@ def test_the_time_budget_ends_a_study_that_can_go_on(tmp_path: Path) -> None:
     assert len(story(study)) == len(told)
 
 
+@pytest.mark.slow
 def test_the_disk_budget_gives_up_checkpoints_and_then_ends_the_study(tmp_path: Path) -> None:
     free = line_study(tmp_path / "free", scheduler={"type": "none"}, **SHORT)
     run(free, dry=False)
