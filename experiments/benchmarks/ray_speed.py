@@ -3,8 +3,10 @@
 Every row is the command `cabruca train` on the same pictures (a drawn plot, or a folder with train.json and val.json),
 1 compute thread a process; what differs is where it runs. The arms alternate (A B C A B C), so that a slow minute of
 the machine hits all. Images a second are the median over the epochs but the first, validation left out. The first step
-is seen when its row appears in metrics.jsonl. The last arm is what the machine gives at most: two runs of half the batch that
-know nothing of each other, their images a second added up.
+is seen when its row appears in metrics.jsonl.
+
+The last arm is what the machine gives at most: two runs of half the batch that know nothing of each other, their images
+a second added up.
 
     python experiments/benchmarks/ray_speed.py [--rounds 2] [--windows 24] [--epochs 4] [--tile 256] [--batch 4]
         [--accumulation 1] [--preset configs/training_config_light.yaml] [--data DIR --map CATEGORY=CLASS]
@@ -106,11 +108,8 @@ def table(measured: dict[str, list[Measured]]) -> str:
     for arm, rounds in measured.items():
         first = statistics.median(m.first_step_s for m in rounds)
         against, floor = FLOORS.get(arm, (arm, 1.0))
-        ratio, least = (
-            (f"{speed[arm] / speed[against]:.2f} x {against}", f"{floor:g}" if floor else "")
-            if arm in FLOORS
-            else ("", "")
-        )
+        ratio = f"{speed[arm] / speed[against]:.2f} x {against}" if arm in FLOORS else ""
+        least = f"{floor:g}" if arm in FLOORS and floor else ""
         lines.append(f"| {arm} | {speed[arm]:.2f} | {ratio} | {least} | {first:.1f} s |")
     return "\n".join(lines)
 
