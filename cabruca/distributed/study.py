@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,8 @@ from typing import Any, Literal
 import psutil
 
 from cabruca.commands import command
-from cabruca.config.load import redact, to_yaml
 from cabruca.config.schema import Config
-from cabruca.config.study import Study, best_config
+from cabruca.config.study import Study
 from cabruca.distributed.cluster import cluster_for
 from cabruca.distributed.dry_epoch import try_epoch
 from cabruca.distributed.group import open_desk
@@ -31,10 +30,10 @@ from cabruca.distributed.repeat import repeat_best
 from cabruca.distributed.study_books import StudyBooks, Watcher
 from cabruca.distributed.study_desk import StudyDesk
 from cabruca.distributed.study_metrics import StudyMetrics
+from cabruca.distributed.study_outputs import Tables
 from cabruca.distributed.study_run import Stop, cores_of, resources_of, run_tuner
 from cabruca.distributed.trial import TrialJob
 from cabruca.preparing import TaskFactory
-from cabruca.study_report import write_report
 from cabruca.tracking.files import to_json, write_atomic
 from cabruca.tracking.log import RunLog
 from cabruca.tracking.signals import Stopped, stopping
@@ -42,8 +41,6 @@ from cabruca.tracking.status import StatusFile
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_estimate import estimate
 from cabruca.tracking.study_events import Journal, events
-from cabruca.tracking.study_state import StudyState
-from cabruca.tracking.study_tables import leaderboard_csv
 from cabruca.tracking.study_trackers import StudyTrackers
 from cabruca.train.protocols import NOTICE
 
@@ -257,37 +254,3 @@ def _gauge() -> Any:
     from ray.util.metrics import Gauge
 
     return Gauge
-
-
-class Tables:
-    """leaderboard.csv and best_config.yaml, kept up as the study goes; the report at its end. A watcher."""
-
-    def __init__(self, study: Study, study_dir: StudyDir) -> None:
-        self._study, self._dir = study, study_dir
-        self._next_at = 0.0
-
-    def on_event(self, event: Mapping[str, Any], state: StudyState) -> None:
-        """After a trial's end, but for at most a small share of the time."""
-        began = time.monotonic()
-        if event["event"] != "ended" or began < self._next_at:
-            return
-        self._write_small(state)
-        self._next_at = time.monotonic() + max(1.0, 50 * (time.monotonic() - began))
-
-    def on_end(self, result: Any) -> None:
-        """Nothing; `write` is called before."""
-
-    def write(self, state: StudyState) -> None:
-        """All of them. What cannot be made costs a warning."""
-        try:
-            self._write_small(state)
-            write_report(self._study, self._dir, state)
-        except Exception as error:
-            _log.warning("the study's tables could not be written (%s)", error, exc_info=error)
-
-    def _write_small(self, state: StudyState) -> None:
-        write_atomic(self._dir.leaderboard, leaderboard_csv(self._study, state))
-        best = state.best(self._study)
-        if best is not None:
-            config = best_config(self._study, best.params)
-            write_atomic(self._dir.best_config, to_yaml(redact(config.to_dict())))
