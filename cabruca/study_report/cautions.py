@@ -9,6 +9,7 @@ from typing import Any
 from cabruca.config.parameter import Parameter
 from cabruca.config.study import Study
 from cabruca.tracking.progress import short_number
+from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_state import StudyState, TrialState
 from cabruca.tracking.study_tables import parameter_value
 
@@ -41,7 +42,7 @@ def _luck(study: Study, best: TrialState, repeats: Sequence[Mapping[str, Any]]) 
     if own is None:
         return [
             f"Trial {best.number} won with one seed. Winners of short runs are often luck: train the best ones again "
-            f"over several seeds (cabruca tune repeat {study.config.name})."
+            f"over several seeds (cabruca tune repeat {StudyDir.of(study).path})."
         ]
     rows = [row for row in repeats if row["mean"] is not None]
     lines = [
@@ -91,7 +92,7 @@ def _edges(study: Study, best: TrialState) -> list[str]:
         if end is not None:
             lines.append(
                 f"{parameter.key} of the winner, {parameter_value(best.params[parameter.key])}, stands at the {end} "
-                f"end of its range: widen it (cabruca tune extend {study.config.name} --study FILE --trials +N)."
+                f"end of its range: widen it (cabruca tune extend {StudyDir.of(study).path} --study FILE --trials +N)."
             )
     return lines
 
@@ -115,7 +116,7 @@ def _few(study: Study, state: StudyState) -> list[str]:
     many = "parameters" if keys > 1 else "parameter"
     return [
         f"{count} trials for {keys} {many} are few ({FEW} a parameter are a beginning): cabruca tune extend "
-        f"{study.config.name} --trials +{FEW * keys - count}."
+        f"{StudyDir.of(study).path} --trials +{FEW * keys - count}."
     ]
 
 

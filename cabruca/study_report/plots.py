@@ -35,7 +35,9 @@ def curves(study: Study, state: StudyState) -> bytes | None:
         axes.axvline(rung, color="#bbbbbb", linewidth=0.8, linestyle=":", zorder=0)
     axes.set(xlabel="epoch", ylabel=study.metrics[0], xlim=(0.8, max(study.max_epochs, 2) + 0.2))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="best", fontsize="small")
+    many = len(lines) > 50  # looking for the emptiest corner takes longer than all else
+    corner = "lower right" if study.directions[0] == "maximize" else "upper right"
+    axes.legend(loc=corner if many else "best", fontsize="small")
     return _png(figure)
 
 
@@ -63,10 +65,12 @@ def scatter(study: Study, state: StudyState) -> bytes | None:
     for key, axes in zip(keys, panels, strict=False):
         own = [(trial, value) for trial, value, _ in points if key in trial.params]
         places = _places(axes, study, key, [trial.params[key] for trial, _ in own])
+        colors = [{"stopped": FADED, "failed": FAILED}.get(trial.state, KEPT) for trial, _ in own]
+        # one call for all: of a thousand trials a call each takes seconds
+        axes.scatter(places, [value for _, value in own], s=30, color=colors, alpha=0.85, zorder=2)
         for (trial, value), x in zip(own, places, strict=True):
-            winner = best_trial is not None and trial.number == best_trial.number
-            color = WINNER if winner else {"stopped": FADED, "failed": FAILED}.get(trial.state, KEPT)
-            axes.scatter([x], [value], s=70 if winner else 30, color=color, alpha=0.85, zorder=3 if winner else 2)
+            if best_trial is not None and trial.number == best_trial.number:
+                axes.scatter([x], [value], s=70, color=WINNER, zorder=3)
         axes.set(xlabel=key, ylabel=study.metrics[0])
     return _png(figure)
 
@@ -94,8 +98,9 @@ def front(study: Study, state: StudyState) -> bytes | None:
         return None
     on_front = {trial.number for trial in state.front(study)}
     figure, (axes,) = _figure(1)
+    colors = [WINNER if trial.number in on_front else FADED for trial, _ in points]
+    axes.scatter([values[0] for _, values in points], [values[1] for _, values in points], s=45, color=colors, zorder=2)
     for trial, values in points:
-        axes.scatter(values[0], values[1], s=45, color=WINNER if trial.number in on_front else FADED, zorder=2)
         if trial.number in on_front:
             axes.annotate(f" {trial.number}", (values[0], values[1]), fontsize="small")
     edge = sorted(values[:2] for trial, values in points if trial.number in on_front)
