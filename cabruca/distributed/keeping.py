@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cabruca.distributed.study_books import StudyBooks
 from cabruca.tracking.run_dir import RunDir
-from cabruca.tracking.study_state import TrialState
+from cabruca.tracking.study_state import StudyState, TrialState
 
 
 class Keeper:
@@ -42,7 +42,9 @@ class Keeper:
             self._drop(trial.number)
             return
         self._kept = self._ranked([*self._kept, trial])
-        front = {t.number for t in self._books.state.front(self._books.study)} if self._many else set()
+        # of those that are kept: what another trial beats is beaten by a kept one, too
+        kept = StudyState({t.number: t for t in self._kept})
+        front = {t.number for t in kept.front(self._books.study)} if self._many else set()
         most = self._books.study.config.keep_checkpoints
         if self._books.population is not None:  # others may take over their weights
             most = self._books.study.config.num_trials

@@ -13,13 +13,15 @@ from optuna.trial import FrozenTrial
 
 from cabruca.config.search_space import SearchSpace
 from cabruca.config.study import Study
+from cabruca.distributed.study_memory import RememberedStorage
 
 
 def open_storage(path: Path) -> BaseStorage:
-    """The sqlite file at `path`, made where it is missing."""
+    """The sqlite file at `path`, made where it is missing; hold the study's lock, as nothing is read back."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return RDBStorage(f"sqlite:///{path.absolute()}", engine_kwargs={"connect_args": {"timeout": 60}})
+        file = RDBStorage(f"sqlite:///{path.absolute()}", engine_kwargs={"connect_args": {"timeout": 60}})
+    return RememberedStorage(file)
 
 
 def with_space(storage: BaseStorage, study: Study) -> str:
