@@ -58,7 +58,7 @@ def one_line(error: BaseException) -> str:
 
 def _write(run_dir: RunDir, said: str, epoch: int, **more: Any) -> None:
     run_dir.path.mkdir(parents=True, exist_ok=True)
-    last = next((row for row in reversed(_rows(run_dir)) if "time/epoch_s" in row), {})
+    last: dict[str, Any] = next((row for row in reversed(_rows(run_dir)) if "time/epoch_s" in row), {})
     found = {"exception": said, "reason": said, "epoch": epoch, "last_metrics": last, "time": time.time(), **more}
     write_atomic(run_dir.path / NAME, to_json(found, indent=1) + "\n")
 

@@ -53,7 +53,11 @@ def make_inner(study: Study) -> TrialScheduler | None:
     }
     grace = min(settings.grace_period, study.max_epochs)
     if settings.type in ("asha", "hyperband"):
-        own = {"max_t": study.max_epochs, "grace_period": grace, "reduction_factor": settings.reduction_factor}
+        own: dict[str, Any] = {
+            "max_t": study.max_epochs,
+            "grace_period": grace,
+            "reduction_factor": settings.reduction_factor,
+        }
         brackets = 1
         if settings.type == "hyperband":  # one bracket for every rung to begin with; the last stops nobody
             brackets = 1 + int(math.log(study.max_epochs / grace, settings.reduction_factor) + 1e-9)
@@ -80,7 +84,7 @@ class Cooperative(TrialScheduler):
     _supports_buffered_results = False
 
     def __init__(self, books: StudyBooks) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._books, self._study = books, books.study
         self._inner = make_inner(self._study)
         self._added: dict[int, StandIn] = {}

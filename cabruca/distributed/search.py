@@ -40,6 +40,8 @@ class StudySearch(OptunaSearch):
         closed: true when no more trials are to begin.
     """
 
+    _ot_study: Any
+
     def __init__(
         self,
         books: StudyBooks,
