@@ -209,7 +209,8 @@ def _ended(event: Mapping[str, Any], study: Study, trial: TrialState) -> str:
         f"{name} {short_number(value)}" for name, value in zip(study.metrics, best.values if best else (), strict=False)
     ]
     shown = f", best {', '.join(values)} at epoch {best.epoch}" if best else ""
-    why = f": {trial.reason}" if trial.reason and trial.state != "finished" else ""
+    told = trial.state == "finished" or trial.rung is not None  # the scheduler's decision has a line of its own
+    why = "" if told or not trial.reason else f": {trial.reason}"
     return f"{trial.state} after {epochs(trial.epoch)}{shown}{why}"
 
 

@@ -169,7 +169,8 @@ def _parameter_columns(
     """Heads and cells of the parameters for which there is room, and the names of the others."""
     keys = parameter_keys(rows)
     names = short_names(keys)
-    columns, left_out = [], []
+    columns: list[tuple[str, list[str]]] = []
+    left_out: list[str] = []
     for key in keys:
         cells = [parameter_value(row.params[key])[:WIDEST] if key in row.params else "" for row in shown]
         name = names[key][:WIDEST]
