@@ -21,6 +21,7 @@ from cabruca.tracking.study_events import read
 from cabruca.tracking.study_progress import study_progress_of
 
 if TYPE_CHECKING:
+    from cabruca.distributed.repeat import Repeats
     from cabruca.distributed.study import StudyResult
 
 
@@ -125,7 +126,7 @@ def repeat(
     quiet: bool = False,
     json: bool = False,
     **options: Any,
-) -> Any:
+) -> Repeats:
     """Train the best trials again over several seeds. `top`, `seeds`: None: as the study's `repeat_best` says.
 
     Raises:

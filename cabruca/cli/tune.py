@@ -65,6 +65,7 @@ def name_argument(command: F) -> F:
 @click.pass_context
 def tune(
     ctx: click.Context,
+    /,
     *,
     path: str | None,
     resume: bool,
@@ -137,8 +138,8 @@ def extend(
     from cabruca.tuning import extend as lengthen
 
     overrides = read_flags(flags, assignments)
-    options = {"trials": trials, "study_file": path, "quiet": quiet, "json": as_json}
-    return lengthen(name, output_dir, overrides, **options).exit_code
+    done = lengthen(name, output_dir, overrides, trials=trials, study_file=path, quiet=quiet, json=as_json)
+    return done.exit_code
 
 
 @tune.command()

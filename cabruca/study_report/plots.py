@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cabruca.config.study import Study
 from cabruca.tracking.study_state import StudyState, TrialState
@@ -17,6 +18,8 @@ from cabruca.tracking.study_tables import parameter_value
 
 WINNER, KEPT, FADED, FAILED = "#c1440e", "#2f6b4f", "#9aa5a0", "#b00020"
 """Colours of the best trial, of those that ran on, of those that were stopped, of those that failed."""
+
+_SMALL: dict[str, Any] = {"fontsize": "small"}
 
 
 def curves(study: Study, state: StudyState) -> bytes | None:
@@ -34,10 +37,10 @@ def curves(study: Study, state: StudyState) -> bytes | None:
     for rung in sorted({trial.rung for trial in state.trials.values() if trial.rung is not None}):
         axes.axvline(rung, color="#bbbbbb", linewidth=0.8, linestyle=":", zorder=0)
     axes.set(xlabel="epoch", ylabel=study.metrics[0], xlim=(0.8, max(study.max_epochs, 2) + 0.2))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     many = len(lines) > 50  # looking for the emptiest corner takes longer than all else
-    corner = "lower right" if study.directions[0] == "maximize" else "upper right"
-    axes.legend(loc=corner if many else "best", fontsize="small")
+    corner: Any = "lower right" if study.directions[0] == "maximize" else "upper right"
+    axes.legend(**_SMALL, loc=corner if many else "best")
     return _png(figure)
 
 
@@ -123,7 +126,7 @@ def repeats(rows: Sequence[Mapping[str, Any]], metric: str) -> bytes | None:
             axes.scatter([place], [row["study_value"]], marker="D", color=WINNER, s=48, label=label, zorder=3)
     axes.set_xticks(range(len(rows)), [f"trial {row['trial']}" for row in rows])
     axes.set(ylabel=metric, xlim=(-0.5, len(rows) - 0.5))
-    axes.legend(fontsize="small")
+    axes.legend(**_SMALL)
     return _png(figure)
 
 
