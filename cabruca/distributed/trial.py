@@ -118,6 +118,7 @@ class Attempt:
         self._config = order.config
         self._run_dir = RunDir(Path(order.config.output_dir) / str(order.config.experiment_name))
         self._line = TuneLine(job.desk, order.number)
+        self._told = order.known
 
     def go(self) -> Ending:
         """Train as far as the study wants it; every failure of the trial is caught."""
@@ -132,13 +133,8 @@ class Attempt:
 
     def _catch_up(self) -> Ending | None:
         """Tell the study what was done and saved before this attempt and has not reached it."""
-        known = self._order.known
-        for row in untold(self._run_dir, known):
-            metrics = {name: value for name, value in row.items() if isinstance(value, float | int)}
-            metrics = {name: float(value) for name, value in metrics.items() if "/" in name}
-            refuse_not_a_number(_with_nan(row, self._job.metrics) | metrics, self._job.metrics, row["epoch"])
-            self._line.tell(result_of(row["epoch"], row["step"], metrics, self._order.elapsed_s))
-            known = int(row["epoch"])
+        self._tell_saved()
+        known = self._told
         stop = self._line.stop_asked()
         if stop is not None and known < self._config.training.num_epochs:
             self._mark("stopped", known, stop)
@@ -146,6 +142,20 @@ class Attempt:
         self._take_over(known)
         leave = self._line.leave_asked()
         return None if leave is None else Ending("interrupted", known, leave)
+
+    def _tell_saved(self, before: int | None = None) -> None:
+        """Epochs that were saved and not told, up to `before`."""
+        if before is not None and before <= self._told + 1:
+            return
+        for row in untold(self._run_dir, self._told):
+            epoch = int(row["epoch"])
+            if before is not None and epoch >= before:
+                return
+            metrics = {name: value for name, value in row.items() if isinstance(value, float | int)}
+            metrics = {name: float(value) for name, value in metrics.items() if "/" in name}
+            refuse_not_a_number(_with_nan(row, self._job.metrics) | metrics, self._job.metrics, epoch)
+            self._line.tell(result_of(epoch, row["step"], metrics, self._order.elapsed_s))
+            self._told = epoch
 
     def _train(self) -> Ending:
         while True:
@@ -230,7 +240,10 @@ class Attempt:
         import ray
 
         for result in ray.get(self._job.desk.take.remote(self._order.number)):
+            # a worker that was killed between saving and telling leaves a gap
+            self._tell_saved(before=result["epoch"])
             self._line.tell(result)
+            self._told = result["epoch"]
             ray.get(self._job.desk.answer.remote(self._order.number, result["epoch"]))
 
     def _mark(self, state: Any, epoch: int, message: str) -> None:
