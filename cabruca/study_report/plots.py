@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from cabruca.config.study import Study
 from cabruca.tracking.study_state import StudyState, TrialState
@@ -91,6 +91,9 @@ def _places(axes: Axes, study: Study, key: str, values: Sequence[Any]) -> list[f
         return [names.index(parameter_value(value)) + 0.24 * math.sin(7.0 * i) for i, value in enumerate(values)]
     if parameter.kind == "loguniform":
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     return [float(value) for value in values]
 
 
