@@ -170,6 +170,7 @@ class StudySearch(OptunaSearch):
     def _write_down(self, trial: Trial) -> int:
         """Draw what is not drawn yet, and make the trial one of the journal's."""
         params = self._books.study.space.suggest(trial)
+        self._ot_study._storage.keep()
         retry_of = trial.user_attrs.get(RETRY)
         more = {} if retry_of is None else {"retry_of": retry_of}
         self._books.write("asked", trial=trial.number, params=params, **more)

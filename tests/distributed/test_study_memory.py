@@ -67,6 +67,24 @@ def test_it_asks_and_keeps_what_the_file_alone_would(tmp_path: Path, sampler: st
     assert facts(optuna.load_study(study_name="s", storage=a_file(tmp_path)).trials) == facts(plain.trials)
 
 
+def test_a_draft_is_written_down_whole(tmp_path: Path) -> None:
+    storage = RememberedStorage(a_file(tmp_path))
+    study = a_study(storage)
+    SPACE.suggest(study.ask())
+
+    def in_file() -> list[FrozenTrial]:
+        return optuna.load_study(study_name="s", storage=a_file(tmp_path)).trials
+
+    assert in_file() == []
+    storage.keep()
+    assert facts(in_file()) == facts(study.trials)
+    assert set(in_file()[0].params) >= {"optimizer.type", "optimizer.lr"}
+    again = a_study(RememberedStorage(a_file(tmp_path)))  # killed before the next draft was written: it is asked again
+    first, second = study.ask(), again.ask()
+    assert SPACE.suggest(first) == SPACE.suggest(second)
+    assert first.number == second.number == 1
+
+
 def test_another_driver_goes_on_where_one_was_killed(tmp_path: Path) -> None:
     work(a_study(RememberedStorage(a_file(tmp_path))), 7)
     again = a_study(RememberedStorage(a_file(tmp_path)))
