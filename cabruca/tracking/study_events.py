@@ -70,6 +70,9 @@ class Journal:
     def append(self, event: Mapping[str, Any]) -> Event:
         """Write the event durably, with its time, and let it happen to `state`; returns it as written.
 
+        Events on which nothing is decided (`TOLD_ONLY`) reach the disk with the next one: a kill leaves them in the
+        file all the same, only a power cut may take them.
+
         Numbers of a result's `metrics` that are not finite are left out.
 
         Raises:
@@ -82,7 +85,8 @@ class Journal:
             done = self._file.write(line)
             if done != len(line):
                 raise OSError(28, "the disk is full")
-            os.fsync(self._file.fileno())
+            if written["event"] not in TOLD_ONLY:
+                os.fsync(self._file.fileno())
         except OSError as error:
             self._file.truncate(self._end)
             raise _refused(self.path, error) from error
@@ -193,6 +197,9 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "note": ("text",),
 }
 """Kind of event -> what it always has, besides its time."""
+
+TOLD_ONLY = ("started", "note")
+"""Kinds of event on which nothing is decided."""
 
 
 def _lines(path: Path) -> Iterator[tuple[Event, int]]:

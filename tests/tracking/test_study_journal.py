@@ -126,6 +126,15 @@ def test_a_full_disk_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.M
     assert read(path) == journal.state
 
 
+def test_what_is_decided_on_is_on_the_disk_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, flushed = Journal(path), []
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(path.read_bytes().splitlines()[-1]))
+    for event in (STORY[0], {"event": "started", "trial": 0}, result(0, 1, 0.5), {"event": "note", "text": "hello"}):
+        journal.append(event)
+    assert [json.loads(line)["event"] for line in flushed] == ["asked", "result"]
+    assert len(read(path).notes) == 1
+
+
 def test_an_epoch_that_was_done_again_counts_once_as_it_came_last(path: Path) -> None:
     again = [STORY[0], result(0, 1, 0.5), result(0, 2, 0.6), result(0, 3, 0.9), result(0, 2, 0.61), result(0, 3, 0.7)]
     trial = written(path, again).state.trials[0]
