@@ -24,6 +24,9 @@ from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_estimate import DryEpoch
 from cabruca.train.protocols import BaseCallback, Record, RunInfo
 
+ROOM_S = 30.0
+"""How long the epoch waits for what others, such as a driver that was killed, are giving back."""
+
 
 @dataclass
 class _Watch(BaseCallback):
@@ -114,7 +117,10 @@ def _one_epoch(asked: _Asked) -> tuple[str, DryEpoch | str]:
             run_training(config, quiet=True, task_factory=asked.task, callbacks=[watch], cores=asked.cores, test=False)
         else:
             from cabruca.distributed.ray_train import train_on_workers
+            from cabruca.distributed.room import wait_for_room
 
+            end = time.monotonic() + ROOM_S
+            wait_for_room(config, lambda: "too long" if time.monotonic() > end else None)
             train_on_workers(config, quiet=True, task_factory=asked.task, callbacks=[watch], test=False)
     except (CabrucaError, TrainingDiverged) as error:
         return type(error).__name__, str(error)

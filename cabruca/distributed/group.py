@@ -22,8 +22,8 @@ from cabruca.config.schema import Config
 from cabruca.distributed.cluster import all_resources, free_resources
 from cabruca.distributed.desk import Desk, Failure
 from cabruca.distributed.mirror import opened
-from cabruca.distributed.preflight import Asked, check_fit
-from cabruca.distributed.team import Team, team_of
+from cabruca.distributed.preflight import check_fit
+from cabruca.distributed.team import Team, asked_by, team_of
 from cabruca.distributed.worker import Job, work
 from cabruca.errors import RunError
 
@@ -44,15 +44,18 @@ Hear = Callable[..., None]
 """Called with every message of the workers: its kind, then what belongs to it."""
 
 
-def muster(ray: Any, config: Config) -> Team:
+def muster(ray: Any, config: Config, *, shares: bool = False) -> Team:
     """The team that `config` asks for, if it fits the cluster now.
+
+    Args:
+        shares: with other trials, that may be taking or giving back what is free now; the workers wait for it.
 
     Raises:
         ConfigError: it does not; says what is free.
     """
-    team = team_of(config, all_resources(ray))
-    asked = Asked(team.least, team.most, team.resources, config.distributed.placement_strategy)
-    check_fit(asked, free_resources(ray))
+    everything = all_resources(ray)
+    team = team_of(config, everything)
+    check_fit(asked_by(team, config), everything if shares else free_resources(ray))
     return team
 
 

@@ -32,6 +32,30 @@ def _fit(each: Resources, node: Resources) -> int:
     return min((math.floor(node.get(name, 0.0) / need + 1e-9) for name, need in each.items()), default=0)
 
 
+def _workers_of_a_team(asked: Asked, nodes: Sequence[Resources]) -> int:
+    """The most workers that may belong to one team, as its strategy wants them placed."""
+    each = workers_that_fit(asked.each, nodes, one_a_node=asked.strategy == "STRICT_SPREAD")
+    return max(each, default=0) if asked.strategy == "STRICT_PACK" else sum(each)
+
+
+def fits(asked: Asked, nodes: Sequence[Resources]) -> bool:
+    """Whether the least number of workers fits the free resources of every node."""
+    return _workers_of_a_team(asked, nodes) >= asked.least
+
+
+def teams_that_fit(asked: Asked, nodes: Sequence[Resources]) -> int:
+    """How many teams of the least number of workers fit beside one another."""
+    each = workers_that_fit(asked.each, nodes)
+    if asked.strategy == "STRICT_PACK":
+        return sum(n // asked.least for n in each)
+    if asked.strategy != "STRICT_SPREAD":
+        return sum(each) // asked.least
+    teams = 0  # a node takes one worker of each
+    while sum(min(n, teams + 1) for n in each) >= (teams + 1) * asked.least:
+        teams += 1
+    return teams
+
+
 def check_fit(asked: Asked, nodes: Sequence[Resources], *, autoscaling: bool = False) -> None:
     """Compare with the free resources of every node.
 
@@ -41,11 +65,8 @@ def check_fit(asked: Asked, nodes: Sequence[Resources], *, autoscaling: bool = F
     Raises:
         ConfigError: fewer than the least number of workers fit; says how many do.
     """
-    if autoscaling:
-        return
-    fits = workers_that_fit(asked.each, nodes, one_a_node=asked.strategy == "STRICT_SPREAD")
-    there = max(fits, default=0) if asked.strategy == "STRICT_PACK" else sum(fits)
-    if there >= asked.least:
+    there = _workers_of_a_team(asked, nodes)
+    if autoscaling or there >= asked.least:
         return
     remedy = f"use --workers {there} or add nodes" if there else "ask for less in distributed.resources_per_worker"
     if asked.strategy.startswith("STRICT"):

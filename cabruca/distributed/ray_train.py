@@ -86,7 +86,7 @@ def train_on_workers(
             stack.enter_context(cluster_for(plan.config))
             import ray
 
-            team = muster(ray, plan.config)
+            team = muster(ray, plan.config, shares=within is not None)
             check_batch(plan.config, team)
         run_dir, own = claim(plan)
         progress = progress_of(own, quiet=quiet, json=json, best=best_of(plan))

@@ -23,6 +23,7 @@ from cabruca.config.study import Study, trial_config
 from cabruca.distributed.cluster import cluster_for
 from cabruca.distributed.group import open_desk
 from cabruca.distributed.keeping import drop_checkpoints
+from cabruca.distributed.room import trials_at_once, wait_for_room
 from cabruca.distributed.study_desk import StudyDesk
 from cabruca.distributed.study_run import LOOK_S, Stop, cores_of, resources_of, stop_on_signals
 from cabruca.distributed.trial import clean_process, wait_for_the_dead
@@ -141,7 +142,7 @@ def repeat_best(
         )
         for number, seed in pairs
     ]
-    _run_all(study, every, desk, stop)
+    _run_all(study, study_dir, every, desk, stop)
     rows = [_row(study, study_dir, one, seeds) for one in chosen]
     write_atomic(study_dir.repeats_json, to_json({"metric": study.metrics[0], "trials": rows}, indent=1) + "\n")
     for row in rows:
@@ -162,7 +163,7 @@ def describe(row: Mapping[str, Any]) -> str:
     )
 
 
-def _run_all(study: Study, every: Sequence[_Work], desk: Any, stop: Stop) -> None:
+def _run_all(study: Study, study_dir: StudyDir, every: Sequence[_Work], desk: Any, stop: Stop) -> None:
     """Run those that are not finished, as many at a time as trials."""
     import ray
 
@@ -180,7 +181,7 @@ def _run_all(study: Study, every: Sequence[_Work], desk: Any, stop: Stop) -> Non
     try:
         with stop_on_signals(stop):
             while running or (waiting and stop.reason is None and not failures):
-                while waiting and len(running) < study.config.max_concurrent_trials and stop.reason is None:
+                while waiting and len(running) < trials_at_once(study, study_dir) and stop.reason is None:
                     work = waiting.pop(0)
                     running[once.remote(work, str(Path.cwd()))] = work
                 if stop.reason is not None:
@@ -201,7 +202,8 @@ def _failure(ray: Any, done: Any, work: _Work) -> list[Exception]:
     except ray.exceptions.RayError as error:
         return [RunError(f"{name} ended with its process ({type(error).__name__}); give the command again")]
     if kind == "done":
-        drop_all_but_best(work.run_dir)
+        if said != "interrupted":  # that one goes on from its newest
+            drop_all_but_best(work.run_dir)
         return []
     known: type[Exception] = getattr(errors, kind, RunError)
     return [known(f"{name}: {said}")]
@@ -248,6 +250,9 @@ def _repeat_once(work: _Work, folder: str) -> tuple[str, str]:
         else:
             from cabruca.distributed.ray_train import train_on_workers
 
+            leave = wait_for_room(work.config, line.leave_asked)
+            if leave is not None:
+                return "done", "interrupted"
             result = train_on_workers(work.config, resume=resume, **options)
     except (CabrucaError, errors.TrainingDiverged) as error:
         return type(error).__name__, str(error)

@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from cabruca.config.study import Study
+from cabruca.distributed.room import trials_at_once
 from cabruca.distributed.study_books import StudyBooks
 from cabruca.distributed.study_sampler import make_sampler
 from cabruca.distributed.study_storage import open_storage, with_space
@@ -85,7 +86,7 @@ class StudySearch(OptunaSearch):
     def suggest(self, trial_id: str) -> Any:
         if self._closed():
             return Searcher.FINISHED
-        if len(self._live) >= self._books.study.config.max_concurrent_trials:
+        if len(self._live) >= trials_at_once(self._books.study, self._books.study_dir):
             return None
         while (number := self._next()) is not None:
             if self._hand_out(number):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cabruca.config.schema import Config
-from cabruca.distributed.preflight import Resources
+from cabruca.distributed.preflight import Asked, Resources
 from cabruca.errors import ConfigError
 
 
@@ -38,6 +38,11 @@ class Team:
         number = f"{self.least} to {self.most}" if self.elastic else str(self.most)
         each = " + ".join(f"{need:g} {name}" for name, need in self.resources.items())
         return f"{number} {'worker' if self.most == 1 else 'workers'} x {each}"
+
+
+def asked_by(team: Team, config: Config) -> Asked:
+    """What the team asks of a cluster."""
+    return Asked(team.least, team.most, team.resources, config.distributed.placement_strategy)
 
 
 def team_of(config: Config, nodes: Sequence[Resources]) -> Team:

@@ -22,6 +22,7 @@ from cabruca.config.redact import redact
 from cabruca.distributed.autopsy import write_autopsy
 from cabruca.distributed.population import take_over
 from cabruca.distributed.ray_metrics import GaugeWatcher, RayMetrics
+from cabruca.distributed.room import wait_for_room
 from cabruca.distributed.study_desk import Order
 from cabruca.distributed.trial_lines import DeskLine, TuneLine
 from cabruca.distributed.trial_reporter import PAUSED, TAKES_OVER, Line, TrialReporter, refuse_not_a_number, result_of
@@ -160,6 +161,10 @@ class Attempt:
     def _train(self) -> Ending:
         while True:
             resume = "auto" if self._run_dir.holds_run and not self._run_dir.was_stillborn else None
+            if self._job.workers > 1:
+                leave = wait_for_room(self._config, self._line.leave_asked)
+                if leave is not None:
+                    return Ending("interrupted", self._told, leave)
             result = self._alone(resume) if self._job.workers == 1 else self._on_workers(resume)
             if result.state != "interrupted" or not (TAKES_OVER in result.message and self._take_over(result.epochs)):
                 return Ending(result.state, result.epochs, result.message)

@@ -9,7 +9,7 @@ import pytest
 
 from cabruca.config.load import config_from_dict
 from cabruca.config.schema import Config
-from cabruca.distributed.preflight import Asked, check_fit, workers_that_fit
+from cabruca.distributed.preflight import Asked, check_fit, fits, teams_that_fit, workers_that_fit
 from cabruca.distributed.team import Team, check_batch, team_of
 from cabruca.errors import ConfigError
 
@@ -43,6 +43,22 @@ def test_what_fits_passes() -> None:
     check_fit(Asked(2, 2, {"CPU": 1}), [{"CPU": 2}])
     check_fit(Asked(1, 8, {"CPU": 1}), [{"CPU": 1}])  # elastic: the least is enough
     check_fit(Asked(2, 2, {"CPU": 1}, "STRICT_SPREAD"), [{"CPU": 1}, {"CPU": 5}])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "nodes", "teams"),
+    [
+        ("PACK", [{"CPU": 3}, {"CPU": 3}], 3),
+        ("SPREAD", [{"CPU": 1}, {"CPU": 0.5}], 0),
+        ("STRICT_PACK", [{"CPU": 3}, {"CPU": 3}], 2),
+        ("STRICT_SPREAD", [{"CPU": 5}, {"CPU": 3}], 3),
+        ("STRICT_SPREAD", [{"CPU": 8}], 0),
+    ],
+)
+def test_teams_beside_one_another(strategy: str, nodes: list[dict[str, float]], teams: int) -> None:
+    asked = Asked(2, 4, {"CPU": 1}, strategy)
+    assert teams_that_fit(asked, nodes) == teams
+    assert fits(asked, nodes) == (teams > 0)
 
 
 def test_fractions_add_up() -> None:

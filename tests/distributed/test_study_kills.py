@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 import psutil
 import pytest
-from ray_line import ended, until
+from ray_line import ended, epochs_done, until
 from study_line import child, folder_of, line_study, story
 
 from cabruca.config.study import Study
@@ -124,6 +124,28 @@ def test_a_driver_that_is_asked_to_stop(tmp_path: Path, calm: Study, number: int
     found, output = ended(child(study, dry=False))
     assert found == 0, output
     assert_as(calm, study)
+
+
+def test_a_repetition_that_is_asked_to_stop_goes_on(tmp_path: Path) -> None:
+    keys = {"num_trials": 1, "repeat_best": {"top": 1, "seeds": 1}}
+    calm, study = study_in(tmp_path / "calm", **keys), study_in(tmp_path / "stopped", **keys)
+    code, output = ended(child(calm, dry=False))
+    assert code == 0, output
+    driver = child(study, sleep_s=4 * SLEEP_S, dry=False)
+    run = StudyDir.of(study).repeat_dir(0, 1)
+    until(lambda: epochs_done(run.path) >= 3)
+    driver.send_signal(signal.SIGTERM)
+    found, output = ended(driver)
+    assert found == 143, output
+    assert (read_status(run.status) or {})["state"] == "interrupted"
+    assert run.latest.is_file(), "what goes on needs its newest checkpoint"
+    found, output = ended(child(study, dry=False))
+    assert found == 0, output
+    ours, theirs = (json.loads(StudyDir.of(s).repeats_json.read_text()) for s in (study, calm))
+    assert ours == theirs
+    assert list(run.checkpoints.glob("*.pth")) == [run.best]
+    rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert [row["epoch"] for row in rows if "time/epoch_s" in row] == list(range(1, 10))
 
 
 def test_two_drivers_at_once(tmp_path: Path) -> None:

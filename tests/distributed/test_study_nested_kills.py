@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from ray_line import ended, until
-from study_line import child, line_study, story
+from study_line import child, command_of, line_study, story
 
 from cabruca.config.study import Study
 from cabruca.tracking.status import read_status
@@ -34,7 +34,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def own_process(driver: int) -> int | None:
     """The process of the trial that is at work, which the workers are not."""
     for process in psutil.Process(driver).children(recursive=True):
-        if "ImplicitFunc" in " ".join(process.cmdline()):
+        if "ImplicitFunc" in command_of(process):
             return int(process.pid)
     return None
 
