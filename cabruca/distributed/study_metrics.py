@@ -13,7 +13,7 @@ from typing import Any, get_args
 from cabruca.config.study import Study
 from cabruca.tracking.study_state import StudyState, TrialPhase
 
-SHARE = 0.05
+SHARE = 0.01
 """Most of the driver's time that counting may take: large studies are looked at less often."""
 
 
