@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from cabruca.config.schema import Config
 from cabruca.config.study import Study, trial_config
@@ -49,9 +50,35 @@ def wait_for_room(config: Config, leave: Callable[[], str | None]) -> str | None
     everything = all_resources(ray)
     asked = asked_by(team_of(config, everything), config)
     check_fit(asked, everything)
+    take_from_the_dead()
     while not fits(asked, free_resources(ray)):
         reason = leave()
         if reason is not None:
             return reason
         time.sleep(LOOK_S)
+        take_from_the_dead()
     return None
+
+
+def take_from_the_dead() -> int:
+    """Free what the workers of trials whose processes were killed had set aside; how many such there were.
+
+    Ray gives a placement group back when who made it ends in order, or with the whole job. Ray Train's controller,
+    which makes them, dies with the trial's process; its own remedy asks the dashboard, which may not be there.
+    """
+    import ray
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    untyped: Any = ray
+    state, job = untyped._private.state.state, untyped.get_runtime_context().get_job_id()
+    found = 0
+    for raw in state._connect_and_get_accessor().get_placement_group_table():
+        group: Any = PlacementGroupTableData.FromString(raw)
+        gone = group.state == PlacementGroupTableData.REMOVED or group.is_detached or not group.creator_actor_id
+        if gone or group.creator_job_id.hex() != job:
+            continue
+        if state.actor_table(group.creator_actor_id.hex()).get("State") == "DEAD":
+            remove_placement_group(PlacementGroup(untyped.PlacementGroupID(group.placement_group_id)))
+            found += 1
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -27,6 +28,9 @@ SLEEP_S = 0.03
 """Of each batch: an epoch takes a fifth of a second."""
 
 
+OPTUNA_STATES = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+
+
 def study_in(folder: Path, **keys: Any) -> Study:
     return line_study(folder, base={"distributed__dashboard": False}, **{"num_trials": 5, **keys})
 
@@ -38,6 +42,10 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Study:
     code, output = ended(child(study, dry=False))
     assert code == 0, output
     return study
+
+
+def in_optuna(study: Study) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=None, storage=f"sqlite:///{StudyDir.of(study).optuna_db}").get_trials()
 
 
 def results(study: Study) -> int:
@@ -61,9 +69,10 @@ def assert_as(calm: Study, study: Study) -> None:
         for trial in told.values():
             trial["ends"] = [end for end in trial["ends"] if end[0] != "interrupted"]
     assert ours == theirs
-    trials = optuna.load_study(study_name=None, storage=f"sqlite:///{StudyDir.of(study).optuna_db}").get_trials()
+    trials = in_optuna(study)
     assert [t.number for t in trials] == list(theirs)
-    assert all(t.state.is_finished() for t in trials)
+    assert [t.state.name for t in trials] == [OPTUNA_STATES[theirs[t.number]["ends"][0][0]] for t in trials]
+    assert sorted(path.name for path in StudyDir.of(study).trials.iterdir()) == [f"trial_{n:04d}" for n in theirs]
     for number in theirs:
         run = StudyDir.of(study).trial_dir(number)
         rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
@@ -71,6 +80,16 @@ def assert_as(calm: Study, study: Study) -> None:
         assert epochs == list(range(1, len(epochs) + 1)), "every epoch stands in a trial's history once"
         assert len(epochs) == theirs[number]["ends"][0][1]
         assert (read_status(run.status) or {})["state"] == theirs[number]["ends"][0][0]
+
+
+def assert_nothing_doubled(study: Study) -> None:
+    """After a kill: what is written down of each trial is written once, and Optuna has no trial that nobody asked."""
+    told, folder = story(study), StudyDir.of(study)
+    numbers = [trial.number for trial in in_optuna(study)]
+    assert numbers == list(range(len(numbers)))
+    assert list(told) == numbers[: len(told)], "a trial of the journal is one of Optuna's"
+    assert len(numbers) <= len(told) + 1, "one at most is asked and not yet written down"
+    assert {path.name for path in folder.trials.glob("*")} <= {f"trial_{number:04d}" for number in told}
 
 
 def kill_all(driver: Any) -> None:
@@ -159,21 +178,23 @@ def test_two_drivers_at_once(tmp_path: Path) -> None:
 
 
 def test_ten_kills_in_a_row_at_any_moment(tmp_path: Path, calm: Study) -> None:
-    """The driver or a trial, whatever they are doing: asking, training, writing, ending."""
+    """The driver, now and then a trial before it, whatever they are doing: asking, training, writing, ending."""
     study = study_in(tmp_path)
     draw = random.Random(5)
     folder_of(study)
-    kills = 0
-    while kills < 10:
+    for kill in range(10):
         had = results(study)
-        driver = child(study, sleep_s=SLEEP_S, dry=False)
+        driver = child(study, sleep_s=3 * SLEEP_S, dry=False)
         wait_for_more(driver, study, had)
         time.sleep(draw.uniform(0.0, 0.8))
-        if driver.poll() is not None:
-            break
+        if kill % 3 == 2:
+            for pid in trial_pids(study).values():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(draw.uniform(0.0, 0.8))
+        assert driver.poll() is None, f"the study is over before kill {kill + 1}: make its epochs longer"
         kill_all(driver)
-        kills += 1
+        assert_nothing_doubled(study)
     code, output = ended(child(study, dry=False))
     assert code == 0, output
-    assert kills >= 5
     assert_as(calm, study)

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 import pytest
 from ray_line import ended
-from study_line import child, line_study, story
+from study_line import child, line_study, said_at_last, story
 
 from cabruca.config.study import Study
 from cabruca.tracking.study_dir import StudyDir
@@ -27,8 +27,7 @@ def finished(study: Study, **options: Any) -> dict[str, Any]:
     """Run it; what its cluster had at most, and what was left behind."""
     code, output = ended(child(study, dry=False, **options), 300)
     assert code == 0, output
-    found: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
-    return found
+    return said_at_last(output)
 
 
 def states(study: Study) -> Counter[str]:

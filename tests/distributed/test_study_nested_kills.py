@@ -9,14 +9,14 @@ from pathlib import Path
 import psutil
 import pytest
 from ray_line import ended, until
-from study_line import child, command_of, line_study, story
+from study_line import child, command_of, line_study, said_at_last, story
 
 from cabruca.config.study import Study
 from cabruca.tracking.status import read_status
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import events
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 KEYS = {"num_trials": 2, "max_epochs": 4, "scheduler": {"type": "none"}}
 BASE = {"distributed__dashboard": False}
@@ -39,19 +39,22 @@ def own_process(driver: int) -> int | None:
     return None
 
 
-@pytest.mark.parametrize("victim", ["worker", "trial"])
+@pytest.mark.parametrize("victim", ["worker", "trial", "driver"])
 def test_a_killed_part_of_a_trial_with_workers(tmp_path: Path, calm: Study, victim: str) -> None:
     study = line_study(tmp_path, base=BASE, workers_per_trial=2, **KEYS)
-    driver = child(study, sleep_s=0.1, dry=False)
+    driver = child(study, sleep_s=0.1, dry=False, cpus=2)
     folder = StudyDir.of(study)
     until(lambda: sum(e["event"] == "result" for e in events(folder.results)) >= 1)
-    if victim == "worker":
-        pid = (read_status(folder.trial_dir(0).status) or {})["pid"]
+    if victim == "driver":
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        driver = child(study, dry=False, cpus=2)  # at once: the old trial's processes may still be dying
     else:
-        pid = until(lambda: own_process(driver.pid))
-    os.kill(pid, signal.SIGKILL)
-    code, output = ended(driver, 200)
+        worker = (read_status(folder.trial_dir(0).status) or {})["pid"]
+        os.kill(worker if victim == "worker" else until(lambda: own_process(driver.pid)), signal.SIGKILL)
+    code, output = ended(driver, 250)
     assert code == 0, output
+    assert said_at_last(output) == {"most_cpus": 2, "cpus": 0, "groups": [], "processes": []}
     ours, theirs = story(study), story(calm)
     assert list(ours) == list(theirs)
     for number, trial in theirs.items():

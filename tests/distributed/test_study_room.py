@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ray_line import many
 from study_line import line_study
 
 from cabruca.distributed.group import muster
-from cabruca.distributed.room import trials_at_once, wait_for_room
+from cabruca.distributed.room import take_from_the_dead, trials_at_once, wait_for_room
 from cabruca.errors import ConfigError
 from cabruca.tracking.study_dir import StudyDir
 
@@ -53,6 +54,32 @@ def test_workers_wait_until_there_is_room(taken: Any, tmp_path: Path) -> None:
     ray.kill(taken)
     waiting.join(20)
     assert found == [None]
+
+
+def test_what_the_dead_had_set_aside_is_there_again(cluster: object, tmp_path: Path) -> None:
+    """As the workers of a trial whose process was killed: nobody gives their placement group back."""
+    import ray
+    from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+
+    @ray.remote(num_cpus=0)
+    class Maker:
+        def make(self) -> str:
+            group = placement_group([ONE_CPU, ONE_CPU])
+            assert group.wait(20)
+            return str(group.id.hex())
+
+    maker: Any = Maker.remote()
+    name = ray.get(maker.make.remote())
+    config = many(tmp_path, distributed__resources_per_worker=ONE_CPU)
+    assert wait_for_room(config, lambda: "its maker lives") == "its maker lives"
+    ray.kill(maker)
+    end = time.monotonic() + 20
+    assert wait_for_room(config, lambda: "late" if time.monotonic() > end else None) is None
+    assert placement_group_table()[name]["state"] == "REMOVED"
+    own = placement_group([ONE_CPU])  # of a driver that lives
+    assert own.wait(20)
+    assert take_from_the_dead() == 0
+    remove_placement_group(own)
 
 
 def test_who_waits_can_leave(taken: Any, tmp_path: Path) -> None:

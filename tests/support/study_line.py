@@ -90,6 +90,12 @@ def child(study: Study, *, sleep_s: float = 0.0, **options: Any) -> subprocess.P
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def said_at_last(output: str) -> dict[str, Any]:
+    """What a child with `cpus` printed at its end; Ray may have said more after it."""
+    found: dict[str, Any] = json.loads([line for line in output.splitlines() if line.startswith('{"most_cpus"')][-1])
+    return found
+
+
 def _main() -> int:
     folder, options = StudyDir.open(sys.argv[1]), json.loads(sys.argv[2])
     cpus = options.pop("cpus", None)
