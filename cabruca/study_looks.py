@@ -24,6 +24,7 @@ from cabruca.tracking.study_tables import (
     parameter_value,
     records_of,
 )
+from cabruca.tracking.study_words import winner_command
 
 UNTOLD = ("experiment_name", "output_dir")
 """Keys that say where a run lies, not what it learnt."""
@@ -99,7 +100,7 @@ def best_of_study(name: str, output_dir: str) -> Look:
     folder, study, state = _open(name, output_dir)
     best = _best(folder, study, state)
     front = state.front(study) if len(study.metrics) > 1 else [best]
-    train = command("train", "--config", folder.best_config)
+    train = winner_command(study, folder)
     changed = {
         key: pair for key, pair in differences(study.base, best_config(study, best.params)).items() if key not in UNTOLD
     }

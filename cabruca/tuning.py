@@ -19,6 +19,7 @@ from cabruca.tracking.secrets import hide
 from cabruca.tracking.study_dir import StudyDir, find_study
 from cabruca.tracking.study_events import read
 from cabruca.tracking.study_progress import study_progress_of
+from cabruca.tracking.study_words import winner_command
 
 if TYPE_CHECKING:
     from cabruca.distributed.repeat import Repeats
@@ -187,7 +188,7 @@ def closing(study: Study, folder: StudyDir) -> list[str]:
     lines = [f"report        {folder.report}"] if folder.report.is_file() else []
     if folder.best_config.is_file():
         lines.append(f"best          {folder.best_config}")
-        lines.append(f"  train it    {command('train', '--config', folder.best_config)}")
+        lines.append(f"  train it    {winner_command(study, folder)}")
         if not folder.repeats_json.is_file():
             lines.append(f"  was it luck {command('tune', 'repeat', name, *where)}")
     lines.append(f"more trials   {command('tune', 'extend', name, '--trials', '+10', *where)}")

@@ -24,6 +24,7 @@ from cabruca.tracking.progress import duration, short_number
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_state import ENDED, StudyState, TrialPhase, TrialState
 from cabruca.tracking.study_tables import Row, epochs, parameter_keys, parameter_value, rows_of
+from cabruca.tracking.study_words import winner_command
 
 UNTOLD = ("experiment_name", "output_dir")
 """Keys that say where a run lies, not what it learnt."""
@@ -98,7 +99,7 @@ def _winner(study: Study, study_dir: StudyDir, state: StudyState) -> str:
     told = f"<p class='big'>Trial {best.number}: {escape(numbers)} after epoch {value.epoch}</p>"
     if len(study.metrics) > 1:
         told += f"<p>Best by the first metric; the Pareto front has {len(state.front(study))} trials.</p>"
-    train = command("train", "--config", study_dir.best_config)
+    train = winner_command(study, study_dir)
     return told + _differences(study, best) + f"<p>Train it: <code>{escape(train)}</code></p>"
 
 

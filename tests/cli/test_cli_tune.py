@@ -188,6 +188,7 @@ def test_best_gives_the_difference_the_configuration_and_the_command(tmp_path: P
     assert f"trial 2: {METRIC} 0.7123 after epoch 9" in text
     assert "  model.backbone: resnet50 -> tf_efficientnet_lite0" in text
     assert "winners of short runs are often luck" in text
+    assert "OMP_NUM_THREADS=1 " in text  # as many threads as the trial had, for the same last bits
     assert f"train --config {study_dir.best_config}" in text
     study_dir.results.unlink()
     assert "has no trial with a value yet" in error(run("best", study_dir.path))
