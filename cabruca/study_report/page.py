@@ -10,7 +10,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from cabruca.commands import command
 from cabruca.config.load import redact
 from cabruca.config.study import Study, best_config
 from cabruca.config.views import differences

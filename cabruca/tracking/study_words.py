@@ -27,8 +27,8 @@ def size(count: float) -> str:
 def winner_command(study: Study, folder: StudyDir) -> str:
     """What trains best_config.yaml again, to the trial's own numbers.
 
-    With as many compute threads as a trial on the CPU had: another number adds up in another order, and the last bits of
-    a sum decide between proposals.
+    With as many compute threads as a trial on the CPU had: another number adds up in another order, and the last bits
+    of a sum decide between proposals.
     """
     workers = study.config.workers_per_trial
     words = command("train", "--config", folder.best_config, *(["--workers", str(workers)] if workers > 1 else []))
