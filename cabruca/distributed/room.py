@@ -67,15 +67,16 @@ def take_from_the_dead() -> int:
     which makes them, dies with the trial's process; its own remedy asks the dashboard, which may not be there.
     """
     import ray
-    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+    from ray.core.generated import gcs_pb2
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
     untyped: Any = ray
+    table: Any = gcs_pb2.PlacementGroupTableData  # type: ignore[attr-defined]
     state, job = untyped._private.state.state, untyped.get_runtime_context().get_job_id()
     found = 0
     for raw in state._connect_and_get_accessor().get_placement_group_table():
-        group: Any = PlacementGroupTableData.FromString(raw)
-        gone = group.state == PlacementGroupTableData.REMOVED or group.is_detached or not group.creator_actor_id
+        group = table.FromString(raw)
+        gone = group.state == table.REMOVED or group.is_detached or not group.creator_actor_id
         if gone or group.creator_job_id.hex() != job:
             continue
         if state.actor_table(group.creator_actor_id.hex()).get("State") == "DEAD":

@@ -44,7 +44,8 @@ def test_a_killed_part_of_a_trial_with_workers(tmp_path: Path, calm: Study, vict
     study = line_study(tmp_path, base=BASE, workers_per_trial=2, **KEYS)
     driver = child(study, sleep_s=0.1, dry=False, cpus=2)
     folder = StudyDir.of(study)
-    until(lambda: sum(e["event"] == "result" for e in events(folder.results)) >= 1)
+    until(lambda: driver.poll() is not None or any(e["event"] == "result" for e in events(folder.results)), 150)
+    assert driver.poll() is None, driver.communicate()[0]
     if victim == "driver":
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
