@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import random
+import re
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -19,7 +21,7 @@ from study_line import child, folder_of, line_study, story
 
 from cabruca.config.study import Study
 from cabruca.tracking.status import read_status
-from cabruca.tracking.study_dir import StudyDir
+from cabruca.tracking.study_dir import StudyDir, find_study
 from cabruca.tracking.study_events import events
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -92,6 +94,14 @@ def assert_nothing_doubled(study: Study) -> None:
     assert {path.name for path in folder.trials.glob("*")} <= {f"trial_{number:04d}" for number in told}
 
 
+def meant_by(output: str) -> StudyDir:
+    """The study that the command on the last line goes on with."""
+    words = shlex.split(re.findall(r"go on with: (.*)", output)[-1])
+    assert "tune resume" in " ".join(words)
+    folder = Path(words[words.index("--output-dir") + 1]) if "--output-dir" in words else "outputs"
+    return find_study(words[words.index("resume") + 1], folder)
+
+
 def kill_all(driver: Any) -> None:
     """SIGKILL to the driver alone."""
     os.kill(driver.pid, signal.SIGKILL)
@@ -133,8 +143,7 @@ def test_a_driver_that_is_asked_to_stop(tmp_path: Path, calm: Study, number: int
     driver.send_signal(number)
     found, output = ended(driver)
     assert found == code, output
-    assert "go on with: " in output
-    assert f"tune resume line --output-dir {study.base.output_dir}" in output
+    assert meant_by(output).path.samefile(StudyDir.of(study).path)
     status = json.loads(StudyDir.of(study).status.read_text())
     assert status["state"] == "interrupted"
     assert not trial_pids(study)
