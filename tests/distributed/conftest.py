@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,9 @@ def _environment() -> Iterator[None]:
         patch.setenv("RAY_metrics_report_interval_ms", "500")  # gauges are seen soon
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, [TESTS.parent, TESTS, TESTS / "support"])))
         patch.delenv("RAY_ADDRESS", raising=False)
+        if "ray" in sys.modules:  # a test module imports it at its top
+            reset = importlib.import_module("ray._private.authentication_test_utils")
+            reset.reset_auth_token_state()
         yield
 
 
