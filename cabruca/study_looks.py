@@ -24,7 +24,7 @@ from cabruca.tracking.study_tables import (
     parameter_value,
     records_of,
 )
-from cabruca.tracking.study_words import winner_command
+from cabruca.tracking.study_words import go_on_command, winner_command
 
 UNTOLD = ("experiment_name", "output_dir")
 """Keys that say where a run lies, not what it learnt."""
@@ -59,7 +59,7 @@ def status_of(name: str, output_dir: str) -> Look:
     if spared.trials and study.config.scheduler.type != "none":
         lines.append(f"{spared.run} of {spared.asked} epochs run, {spared.share:.0%} spared")
     if not alive and (phase != "finished" or state.count("running", "waiting", "interrupted")):
-        lines.append(f"go on with: {command('tune', 'resume', folder.path)}")
+        lines.append(f"go on with: {go_on_command(study, folder, str(status.get('message') or ''))}")
     facts = {"name": study.config.name, "path": str(folder.path), "driver": {**status, "state": phase, "alive": alive}}
     return Look(lines, {**facts, "metrics": list(study.metrics), "trials": records_of(study, state)})
 
@@ -149,7 +149,7 @@ def _open(name: str, output_dir: str) -> tuple[StudyDir, Study, StudyState]:
 def _best(folder: StudyDir, study: Study, state: StudyState) -> TrialState:
     best = state.best(study)
     if best is None:
-        raise RunError(f"study {folder.name} has no trial with a value yet; cabruca tune status {folder.name}")
+        raise RunError(f"study {folder.name} has no trial with a value yet; {command('tune', 'status', folder.path)}")
     return best
 
 

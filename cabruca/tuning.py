@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cabruca.commands import command
 from cabruca.config.study import Study, load_study
-from cabruca.config.study_change import check_going_on
+from cabruca.config.study_change import check_going_on, check_unmasked
 from cabruca.errors import ConfigError, RunError
 from cabruca.study_report import write_report
 from cabruca.tracking.files import to_json
@@ -46,12 +46,12 @@ def begin(
     """
     study = load_study(path, overrides)
     folder = StudyDir.of(study)
-    if not folder.holds_study:
+    if not folder.holds_study or not folder.was_asked:
         return _run(study, folder, retry_failed=False, **options)
     if not (resume or retry_failed):
         raise RunError(
-            f"study {folder.path} is there already; go on with it (--resume), lengthen it (cabruca tune extend "
-            f"{study.config.name} --trials +N), or give this one another name"
+            f"study {folder.path} is there already; go on with it (--resume), lengthen it "
+            f"({command('tune', 'extend', folder.path, '--trials', '+10')}), or give this one another name"
         )
     check_going_on(folder.load(), study)
     return _run(study, folder, retry_failed=retry_failed, **options)
@@ -72,7 +72,9 @@ def go_on(
     """
     folder = find_study(name, output_dir)
     study = folder.load(dict(overrides or {}))
-    check_going_on(folder.load(), study)
+    if folder.was_asked:
+        check_going_on(folder.load(), study)
+    check_unmasked(study)
     return _run(study, folder, retry_failed=retry_failed, **options)
 
 
@@ -102,6 +104,7 @@ def extend(
     if study.config.set != before.config.set:  # the stored base has been set already
         raise ConfigError(f"{study_file} has another `set` than study {folder.name} was begun with; set it back")
     check_going_on(before, study)
+    check_unmasked(study)
     return _run(study, folder, retry_failed=False, **options)
 
 
@@ -136,7 +139,10 @@ def repeat(
     folder = find_study(name, output_dir)
     study = folder.load(dict(overrides or {}))
     if read(folder.results).best(study) is None:
-        raise RunError(f"study {folder.name} has no trial with a value to repeat; cabruca tune status {folder.name}")
+        raise RunError(
+            f"study {folder.name} has no trial with a value to repeat; {command('tune', 'status', folder.path)}"
+        )
+    check_unmasked(study)
     from cabruca.distributed.cluster import set_environment
 
     set_environment(study.base)

@@ -80,13 +80,14 @@ def tune(
     NAME is a study's name below --output-dir, or its folder. Ctrl-C or SIGTERM lets every trial save; whatever is
     killed, `tune resume NAME` goes on, and nothing is done twice.
     """
+    set_flags = any(value is not None for value in flags.values())
+    given = resume or retry_failed or quiet or as_json or bool(assignments) or set_flags
     if ctx.invoked_subcommand is not None:
-        given = [name for name, value in (("--study", path), *flags.items()) if value is not None]
-        if given or resume or retry_failed:
+        if path is not None or given:
             raise click.UsageError(f"options of tune stand behind '{ctx.invoked_subcommand}', not before it", ctx)
         return None
     if path is None:
-        if resume or retry_failed or any(value is not None for value in flags.values()):
+        if given:
             raise click.UsageError("Missing option '--study'; or name a study: cabruca tune resume NAME", ctx)
         click.echo(ctx.get_help())
         return 0

@@ -7,9 +7,10 @@ from typing import Any
 
 from cabruca.config.load import config_from_dict, redact
 from cabruca.config.parameter import Parameter, shown
+from cabruca.config.redact import MASK
 from cabruca.config.search_space import SearchSpace
 from cabruca.config.study import Study
-from cabruca.config.views import differences
+from cabruca.config.views import differences, flat
 from cabruca.errors import ConfigError
 
 COMPARED = ("name", "metric", "mode", "max_epochs", "workers_per_trial", "scheduler")
@@ -38,6 +39,23 @@ def check_going_on(before: Study, now: Study) -> None:
         if not any(key == one or (one.endswith(".") and key.startswith(one)) for one in MEANS):
             raise ConfigError(_line(before, f"the base configuration's {key}", old, new))
     check_wider(before.space, now.space)
+
+
+def check_unmasked(study: Study) -> None:
+    """Look whether the base, read back from a study's folder, still has what its trackers and cluster need.
+
+    Raises:
+        ConfigError: a value was stored without its secret; says how to give it again.
+    """
+    for key, value in flat(study.base).items():
+        if not isinstance(value, str) or MASK not in value:
+            continue
+        if key == "tracking.mlflow_uri" and not study.base.tracking.mlflow:
+            continue
+        raise ConfigError(
+            f"{key}: {value} was stored without its secret; give it again: --set {key}=..., or where the study's file "
+            "is, cabruca tune --study FILE --resume"
+        )
 
 
 def check_wider(before: SearchSpace, now: SearchSpace) -> None:

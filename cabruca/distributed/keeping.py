@@ -10,6 +10,7 @@ from pathlib import Path
 from cabruca.distributed.study_books import StudyBooks
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.study_state import StudyState, TrialState
+from cabruca.tracking.study_words import DISK_IS_FULL, size
 
 
 class Keeper:
@@ -24,18 +25,32 @@ class Keeper:
         self._budget = books.study.config.disk_budget_bytes
         self._kept: list[TrialState] = []
         self._sizes: dict[int, int] = {}
-        for trial in list(books.state.trials.values()):
-            if trial.ended:
-                self(trial.number)
+        self._largest = 0
+        ended = [trial for trial in books.state.trials.values() if trial.ended]
+        for trial in ended:
+            self._take(trial)
+        if ended and self._budget is not None:
+            self._stay_within(self._budget)
 
     def __call__(self, number: int) -> None:
         """A trial has ended, or only this attempt at it."""
         trial = self._books.state.trials[number]
         if trial.ended:
-            self._keep(trial)
+            self._take(trial)
         if self._budget is not None:
-            self._sizes[number] = bytes_of(self._run_dir(number).path)
             self._stay_within(self._budget)
+
+    def _take(self, trial: TrialState) -> None:
+        if self._budget is not None:  # with all its checkpoints: so much room the next one needs
+            self._measure(trial.number)
+        self._keep(trial)
+        if self._budget is not None:
+            self._measure(trial.number)
+
+    def _measure(self, number: int) -> int:
+        self._sizes[number] = bytes_of(self._run_dir(number).path)
+        self._largest = max(self._largest, self._sizes[number])
+        return self._sizes[number]
 
     def _keep(self, trial: TrialState) -> None:
         if trial.state == "failed" or trial.best(self._books.study) is None:
@@ -69,15 +84,34 @@ class Keeper:
 
     def _stay_within(self, budget: int) -> None:
         """Give up more of the kept checkpoints, the worst first, never the best; where that is not enough, stop."""
-        running = self._books.state.count("running")
-        room = budget - running * max(self._sizes.values(), default=0)
-        while sum(self._sizes.values()) > room and len(self._kept) > 1:
+        live = [self._measure(trial.number) for trial in self._books.state.trials.values() if not trial.ended]
+        others, more = self._others(), self._expected(live)
+        while others + sum(self._sizes.values()) + more > budget and len(self._kept) > 1:
             loser = self._kept.pop()
             self._drop(loser.number)
-            self._sizes[loser.number] = bytes_of(self._run_dir(loser.number).path)
-        used = sum(self._sizes.values())
-        if used > budget:
-            self._stop(f"the disk budget is used up ({used / 1e6:.0f} MB of {budget / 1e6:.0f} MB)")
+            self._measure(loser.number)
+        used = others + sum(self._sizes.values())
+        if used + more > budget:
+            self._stop(f"{DISK_IS_FULL} ({size(used)} of {size(budget)}; what is to run takes {size(more)} more)")
+
+    def _expected(self, live: list[int]) -> int:
+        """Bytes that trials under way, and those that take free places beside them, may still come to; as the largest
+        before them."""
+        config = self._books.study.config
+        asked = sum(trial.retry_of is None for trial in self._books.state.trials.values())
+        places = min(config.max_concurrent_trials, len(live) + max(0, config.num_trials - asked))
+        growth = sum(max(0, self._largest - taken) for taken in live)
+        return growth + self._largest * max(0, places - len(live))
+
+    def _others(self) -> int:
+        """Bytes of the study's folder beside its trials: Optuna's file, the journal, the repetitions."""
+        folder = self._books.study_dir
+        total = 0
+        for child in folder.path.iterdir():
+            if child.name != folder.trials.name:
+                with contextlib.suppress(OSError):
+                    total += bytes_of(child) if child.is_dir() else child.stat().st_size
+        return total
 
     def _drop(self, number: int) -> None:
         drop_checkpoints(self._run_dir(number))

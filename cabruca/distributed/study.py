@@ -7,7 +7,6 @@ run, every event is written down before anything is decided on it.
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import sys
 import time
@@ -17,31 +16,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
-from cabruca.commands import command
 from cabruca.config.schema import Config
 from cabruca.config.study import Study
-from cabruca.distributed.cluster import cluster_for
-from cabruca.distributed.dry_epoch import try_epoch
+from cabruca.distributed.cluster import all_resources, cluster_for
 from cabruca.distributed.group import open_desk
 from cabruca.distributed.keeping import Keeper
+from cabruca.distributed.preflight import Resources
 from cabruca.distributed.repeat import repeat_best
 from cabruca.distributed.study_books import StudyBooks, Watcher
 from cabruca.distributed.study_desk import StudyDesk
+from cabruca.distributed.study_failing import FailureWatch, all_failed
+from cabruca.distributed.study_fit import check_trials_fit
 from cabruca.distributed.study_metrics import StudyMetrics
 from cabruca.distributed.study_outputs import Tables
-from cabruca.distributed.study_run import Stop, cores_of, resources_of, run_tuner
+from cabruca.distributed.study_prognosis import foresee
+from cabruca.distributed.study_run import Stop, cores_of, run_tuner
 from cabruca.distributed.trial import TrialJob
 from cabruca.preparing import TaskFactory
-from cabruca.tracking.files import to_json, write_atomic
 from cabruca.tracking.log import RunLog
 from cabruca.tracking.signals import Stopped, stopping
 from cabruca.tracking.status import StatusFile
 from cabruca.tracking.study_dir import StudyDir
-from cabruca.tracking.study_estimate import estimate
 from cabruca.tracking.study_events import Journal, events
 from cabruca.tracking.study_trackers import StudyTrackers
+from cabruca.tracking.study_words import go_on_command
 from cabruca.train.protocols import NOTICE
 
 _log = logging.getLogger("cabruca.distributed")
@@ -57,7 +55,7 @@ class StudyResult:
     Attributes:
         state: `finished` (no trial is left), `stopped` (time or disk is used up), `interrupted` (a signal).
         best: number of the best trial, None where none has a value.
-        message: one line for people. exit_code: 0, or 128 + the signal.
+        message: one line for people. exit_code: 0, 2 where every trial failed, or 128 + the signal.
     """
 
     state: Literal["finished", "stopped", "interrupted"]
@@ -98,13 +96,15 @@ def run_study(
     """
     with ExitStack() as stack:
         stack.enter_context(study_dir.lock())
-        study_dir.write(study)
+        if not study_dir.was_asked:
+            study_dir.forget_beginning()
+            study_dir.write(study)
         driver = _Driver(study, study_dir, watchers, trial, quiet=quiet or json)
         stack.enter_context(driver.at_work())
         stack.enter_context(cluster_for(_base_at(study, address)))
         result = driver.go(retry_failed=retry_failed, dry=dry)
-    if result.state != "finished":
-        words = command("tune", "resume", study_dir.name, "--output-dir", study.base.output_dir)
+    if result.state != "finished" or result.exit_code:
+        words = go_on_command(study, study_dir, result.message)
         print(f"{result.message}; go on with: {words}", file=sys.stderr, flush=True)
     return result
 
@@ -171,11 +171,12 @@ class _Driver:
         _log.info("study folder: %s", self._dir.path, extra=NOTICE)
         try:
             with stopping():
-                if dry and not self._dir.estimate.is_file():
-                    self._estimate()
+                self._look_ahead(all_resources(ray), dry=dry)
         except Stopped as stop:
             self._stop = Stop(signal.Signals(stop.number).name, stop.number)
+            self._dir.write(self._study)
             return self._end()
+        self._dir.write(self._study)  # not what was refused: the study stays as it was
         trackers = StudyTrackers(self._study, self._dir)
         trackers.begin()
         gauges = StudyMetrics(self._study, _gauge())
@@ -196,22 +197,42 @@ class _Driver:
             folder=str(Path.cwd()),
             population=books.population is not None,
         )
-        keeper = Keeper(books, self._give_up)
+        on_end = (Keeper(books, self._give_up), FailureWatch(books.state, self._give_up))
+
+        def ended(number: int) -> None:
+            for look in on_end:
+                look(number)
+
         try:
-            run_tuner(books, job, self._stop, retry_failed=retry_failed, ends_at=ends_at, on_end=keeper)
+            try:
+                run_tuner(books, job, self._stop, retry_failed=retry_failed, ends_at=ends_at, on_end=ended)
+            finally:
+                ray.kill(desk)
+            self._tables.write(books.state)
+            if self._may_repeat(books):
+                self._repeat(trackers)
+                self._tables.write(books.state)
         except BaseException:
             trackers.end(books.state, interrupted=True)
             raise
-        finally:
-            ray.kill(desk)
-        if self._stop.reason is None and self._study.config.repeat_best is not None and books.state.best(self._study):
-            self._status.set(message="repeating the best trials")
-            self._repeat(trackers)
-        self._tables.write(books.state)
         trackers.end(books.state, interrupted=self._stop.number is not None)
         return self._end()
 
+    def _look_ahead(self, nodes: Sequence[Resources], *, dry: bool) -> None:
+        check_trials_fit(self._study, self._dir, nodes)
+        if dry:
+            self._status.set(message="one dry epoch of the base configuration")
+            foresee(self._study, self._dir, self._journal.state, self._task)
+
+    def _may_repeat(self, books: StudyBooks) -> bool:
+        return (
+            self._stop.reason is None
+            and self._study.config.repeat_best is not None
+            and books.state.best(self._study) is not None
+        )
+
     def _repeat(self, trackers: StudyTrackers) -> None:
+        self._status.set(message="repeating the best trials")
         again = repeat_best(self._study, self._dir, trial=self._task, places=trackers)
         if again.exit_code:
             number = again.exit_code - 128
@@ -220,25 +241,18 @@ class _Driver:
     def _give_up(self, reason: str) -> None:
         self._stop.reason = self._stop.reason or reason
 
-    def _estimate(self) -> None:
-        self._status.set(message="one dry epoch of the base configuration")
-        found = try_epoch(self._study, self._dir, self._task, resources_of(self._study), cores_of(self._study))
-        free = shutil.disk_usage(self._dir.path).free
-        told = estimate(self._study, found, free, psutil.virtual_memory().total)
-        for line in told.lines():
-            _log.info("%s", line, extra=NOTICE)
-        write_atomic(self._dir.estimate, to_json(told.to_dict(), indent=1) + "\n")
-
     def _end(self) -> StudyResult:
         state, stop = self._journal.state, self._stop
         best = state.best(self._study)
         number = None if best is None else best.number
         asked = sum(trial.retry_of is None for trial in state.trials.values())
         left = asked < self._study.config.num_trials or state.count("waiting", "running", "interrupted")
+        failed = all_failed(state)
+        code = 0 if failed is None else 2
         if stop.reason is None or (stop.number is None and not left):
-            result = StudyResult("finished", number, "all trials have ended")
+            result = StudyResult("finished", number, failed or "all trials have ended", code)
         elif stop.number is None:
-            result = StudyResult("stopped", number, stop.reason)
+            result = StudyResult("stopped", number, stop.reason, code)
         else:
             result = StudyResult("interrupted", number, f"interrupted by {stop.reason}", 128 + stop.number)
         self._status.set(result.state, message=result.message)

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from cabruca.commands import command
 from cabruca.config.study import Study
 from cabruca.distributed.cooperative_asha import Cooperative
 from cabruca.distributed.search import StudySearch
 from cabruca.distributed.study_books import StudyBooks
 from cabruca.distributed.trial import TrialJob, run_trial
 from cabruca.errors import CabrucaError, RunError
+from cabruca.tracking.study_words import TIME_IS_UP
 
 _log = logging.getLogger("cabruca.distributed")
 
@@ -97,7 +99,7 @@ def run_tuner(
 def look_at_the_clock(stop: Stop, ends_at: float | None) -> None:
     """Stop where the time budget is used up."""
     if ends_at is not None and time.monotonic() > ends_at and stop.reason is None:
-        stop.reason = "the time budget is used up"
+        stop.reason = TIME_IS_UP
 
 
 def _tuner(books: StudyBooks, job: TrialJob, scheduler: Cooperative, search: StudySearch) -> Any:
@@ -171,7 +173,8 @@ def _error_of(error: BaseException, books: StudyBooks) -> Exception:
         return error
     said = [line.strip() for line in str(error).splitlines() if line.strip()]
     last = said[-1] if said else type(error).__name__
-    return RunError(f"Ray Tune ended with an error ({last}); go on with: cabruca tune resume {books.study_dir.name}")
+    words = command("tune", "resume", books.study_dir.path)
+    return RunError(f"Ray Tune ended with an error ({last}); go on with: {words}")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cabruca.commands import command
 from cabruca.config.parameter import Parameter
 from cabruca.config.study import Study
 from cabruca.tracking.progress import short_number
@@ -42,7 +43,7 @@ def _luck(study: Study, best: TrialState, repeats: Sequence[Mapping[str, Any]]) 
     if own is None:
         return [
             f"Trial {best.number} won with one seed. Winners of short runs are often luck: train the best ones again "
-            f"over several seeds (cabruca tune repeat {StudyDir.of(study).path})."
+            f"over several seeds ({command('tune', 'repeat', StudyDir.of(study).path)})."
         ]
     rows = [row for row in repeats if row["mean"] is not None]
     lines = [
@@ -92,7 +93,7 @@ def _edges(study: Study, best: TrialState) -> list[str]:
         if end is not None:
             lines.append(
                 f"{parameter.key} of the winner, {parameter_value(best.params[parameter.key])}, stands at the {end} "
-                f"end of its range: widen it (cabruca tune extend {StudyDir.of(study).path} --study FILE --trials +N)."
+                f"end of its range: widen it ({_extend(study, '--study', 'FILE', '--trials', '+10')})."
             )
     return lines
 
@@ -115,9 +116,13 @@ def _few(study: Study, state: StudyState) -> list[str]:
         return []
     many = "parameters" if keys > 1 else "parameter"
     return [
-        f"{count} trials for {keys} {many} are few ({FEW} a parameter are a beginning): cabruca tune extend "
-        f"{StudyDir.of(study).path} --trials +{FEW * keys - count}."
+        f"{count} trials for {keys} {many} are few ({FEW} a parameter are a beginning): "
+        f"{_extend(study, '--trials', f'+{FEW * keys - count}')}."
     ]
+
+
+def _extend(study: Study, *words: str) -> str:
+    return command("tune", "extend", StudyDir.of(study).path, *words)
 
 
 def _failures(state: StudyState) -> list[str]:

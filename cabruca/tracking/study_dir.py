@@ -24,11 +24,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cabruca.commands import command
 from cabruca.config.load import redact, to_yaml
 from cabruca.config.study import Study, load_study
 from cabruca.errors import RunError, did_you_mean
 from cabruca.tracking.files import write_atomic
 from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.study_events import events
 
 STUDIES = "studies"
 """Folder below a base configuration's `output_dir` that holds its studies."""
@@ -124,6 +126,16 @@ class StudyDir:
         """Whether a study was begun here (a study.yaml alone may be the file that a person wrote)."""
         return self.study_yaml.is_file() and self.base_yaml.is_file()
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether any trial was ever asked for: before that nothing is lost by beginning anew."""
+        return any(event["event"] == "asked" for event in events(self.results))
+
+    def forget_beginning(self) -> None:
+        """Remove what a study that came to no trial had noted: other metrics would not go with it."""
+        for path in (self.estimate, *self.path.glob(f"{self.optuna_db.name}*")):
+            path.unlink(missing_ok=True)
+
     @classmethod
     def of(cls, study: Study) -> StudyDir:
         """Where a study lies, or would lie: `<output_dir of its base>/studies/<name>`."""
@@ -139,7 +151,7 @@ class StudyDir:
         folder = cls.of(study)
         if folder.holds_study:
             raise RunError(
-                f"study {folder.path} is there already; go on with it (cabruca tune resume {folder.name}), "
+                f"study {folder.path} is there already; go on with it ({command('tune', 'resume', folder.path)}), "
                 "or give this one another name"
             )
         folder.write(study)
@@ -196,8 +208,13 @@ class StudyDir:
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise self._busy() from None
+            except OSError as error:
+                raise RunError(
+                    f"study {self.path} cannot be locked ({error.strerror}): this file system has no locks; put "
+                    "output_dir elsewhere"
+                ) from error
             file.seek(0)
             file.truncate()
             file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
@@ -212,7 +229,7 @@ class StudyDir:
             who = "another process"
         return RunError(
             f"study {self.name} is being run by {who}; wait for it, stop it, or look on: "
-            f"cabruca tune status {self.name}"
+            f"{command('tune', 'status', self.path)}"
         )
 
 

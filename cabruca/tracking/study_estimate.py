@@ -44,6 +44,7 @@ class Estimate:
         epochs, expected_epochs: of all trials, without and with asha.
         disk_bytes: most that the study's folder takes at a time. free_bytes: of the disk.
         memory_mb: of all concurrent trials. ram_mb: of the machine.
+        used_bytes: that the study's folder takes already; `disk_bytes` holds them.
     """
 
     worst_s: float
@@ -56,6 +57,7 @@ class Estimate:
     free_bytes: int
     memory_mb: float
     ram_mb: float
+    used_bytes: int = 0
 
     def lines(self) -> list[str]:
         """For people, one fact a line; warnings among them."""
@@ -73,7 +75,8 @@ class Estimate:
                 f"warning: time_budget {duration(self.budget_s)} ends the study before: about {share:.0f} of "
                 f"{self.trials} trials"
             )
-        out.append(f"disk: at most {size(self.disk_bytes)} at a time, {size(self.free_bytes)} are free")
+        there = f" ({size(self.used_bytes)} are there already)" if self.used_bytes else ""
+        out.append(f"disk: at most {size(self.disk_bytes)} at a time{there}, {size(self.free_bytes)} are free")
         out.append(
             f"memory: {self.memory_mb / 1024:.1f} GiB with all concurrent trials, of {self.ram_mb / 1024:.1f} GiB"
         )
@@ -86,14 +89,15 @@ class Estimate:
         return dataclasses.asdict(self)
 
 
-def estimate(study: Study, dry: DryEpoch, free_disk: int, ram: int) -> Estimate:
-    """What the study will cost, repetitions of the best included.
+def estimate(study: Study, dry: DryEpoch, free_disk: int, ram: int, *, done: int = 0, used_bytes: int = 0) -> Estimate:
+    """What the study will cost, repetitions of the best included; time and epochs are of the trials that are left.
 
     Trials that asha stops are counted as if a trial's rank stayed the same from epoch to epoch. Trials that share the
     machine's memory bandwidth are slower than the one that was tried; that is not in it.
 
     Args:
         dry: the epoch that was tried. free_disk: bytes free where the study lies. ram: bytes of memory in the machine.
+        done: trials that have ended. used_bytes: that the study's folder takes already.
 
     Raises:
         ConfigError: a metric of the study is not measured or has no number; the study does not fit on the disk or
@@ -103,18 +107,21 @@ def estimate(study: Study, dry: DryEpoch, free_disk: int, ram: int) -> Estimate:
     config = study.config
     repeats = config.repeat_best.top * config.repeat_best.seeds if config.repeat_best else 0
     asha = config.scheduler.type == "asha"
-    expected = expected_epochs(study) if asha else None
+    left = max(0, config.num_trials - done)
+    # stopped ones among those that are done bring the cut up: the share of all trials is what is expected of the rest
+    expected = expected_epochs(study) * left / config.num_trials if asha else None
     found = Estimate(
-        worst_s=_seconds(study, dry, config.num_trials * study.max_epochs, repeats),
-        expected_s=None if expected is None else _seconds(study, dry, expected, repeats),
+        worst_s=_seconds(study, dry, left, left * study.max_epochs, repeats),
+        expected_s=None if expected is None else _seconds(study, dry, left, expected, repeats),
         budget_s=config.time_budget_s,
-        trials=config.num_trials,
-        epochs=config.num_trials * study.max_epochs,
+        trials=left,
+        epochs=left * study.max_epochs,
         expected_epochs=expected,
         disk_bytes=_disk(study, dry, repeats),
         free_bytes=free_disk,
         memory_mb=dry.memory_mb * min(config.max_concurrent_trials, config.num_trials),
         ram_mb=ram / 2**20,
+        used_bytes=used_bytes,
     )
     _refuse_too_large(study, found)
     return found
@@ -139,9 +146,9 @@ def check_measured(study: Study, metrics: Mapping[str, float]) -> None:
             )
 
 
-def _seconds(study: Study, dry: DryEpoch, epochs: float, repeats: int) -> float:
+def _seconds(study: Study, dry: DryEpoch, trials: int, epochs: float, repeats: int) -> float:
     """Of that many epochs of trials and of the repetitions, the last trials side by side as well as it goes."""
-    trials, at_a_time = study.config.num_trials, study.config.max_concurrent_trials
+    at_a_time = study.config.max_concurrent_trials
     total = 0.0
     for count, work in ((trials, epochs), (repeats, repeats * study.max_epochs)):
         if count:
@@ -166,9 +173,11 @@ def _refuse_too_large(study: Study, found: Estimate) -> None:
     """
     remedy = "lower max_concurrent_trials, keep_checkpoints or num_trials"
     need, name, budget = found.disk_bytes, study.config.name, study.config.disk_budget_bytes
-    if need > found.free_bytes:
+    more = max(0, need - found.used_bytes)
+    wanted = f"{size(more)} more" if found.used_bytes else size(more)
+    if more > found.free_bytes:
         raise ConfigError(
-            f"study {name} needs {size(need)} on the disk and {size(found.free_bytes)} are free; {remedy}, or choose "
+            f"study {name} needs {wanted} on the disk and {size(found.free_bytes)} are free; {remedy}, or choose "
             "another output_dir"
         )
     if budget is not None and need > budget:

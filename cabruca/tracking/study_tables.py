@@ -12,6 +12,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cabruca.config.study import Study
 from cabruca.tracking.progress import duration, short_number
@@ -148,17 +149,18 @@ def leaderboard_table(study: Study, state: StudyState, *, width: int = 80, most:
     head, cells = _table_cells(study, shown)
     used = 0
     for place, name in enumerate(head):
-        table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+        table.add_column(Text(name), justify="left" if name == "state" else "right", no_wrap=True)
         used += max(len(row[place]) for row in [head, *cells]) + 1
     columns, left_out = _parameter_columns(rows, shown, room=width - used)
     for name, _ in columns:
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+        table.add_column(Text(name), no_wrap=True, overflow="ellipsis")
     for place, row in enumerate(shown):
-        table.add_row(*cells[place], *(column[place] for _, column in columns), style=STYLES.get(row.state))
+        texts = [*cells[place], *(column[place] for _, column in columns)]
+        table.add_row(*map(Text, texts), style=STYLES.get(row.state))  # not str: that would be read as markup
     notes = [f"and {len(rows) - len(shown)} more trials"] if len(shown) < len(rows) else []
     notes += [f"parameters without a column: {', '.join(left_out)}"] if left_out else []
     if notes:
-        table.caption = "; ".join([*notes, "leaderboard.csv has all"])
+        table.caption = Text("; ".join([*notes, "leaderboard.csv has all"]))
         table.caption_justify = "left"
     return table
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from cabruca.commands import command
 from cabruca.config.study import Study
 from cabruca.tracking.study_dir import StudyDir
+
+TIME_IS_UP = "the time budget is used up"
+DISK_IS_FULL = "the disk budget is used up"
+ALL_FAIL = "every trial fails"
+"""Why a study stopped, as its message begins: to go on takes more than the name."""
 
 
 def duration(seconds: float) -> str:
@@ -22,6 +29,18 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def go_on_command(study: Study, folder: StudyDir, message: str) -> str:
+    """What goes on with a study that stopped with that message; with twice the budget where that was used up."""
+    words: list[str] = []
+    if message.startswith(TIME_IS_UP) and study.config.time_budget_s is not None:
+        words = ["--time-budget", f"{math.ceil(2 * study.config.time_budget_s)}"]
+    elif message.startswith(DISK_IS_FULL) and study.config.disk_budget_bytes is not None:
+        words = ["--set", f"study.disk_budget={2 * study.config.disk_budget_bytes}"]
+    elif message.startswith(ALL_FAIL):
+        words = ["--retry-failed"]
+    return command("tune", "resume", folder.path, *words)
 
 
 def winner_command(study: Study, folder: StudyDir) -> str:

@@ -17,6 +17,7 @@ from drawn_study import METRIC, drawn_study, write_study
 from cabruca.cli.main import main
 from cabruca.config.study import load_study
 from cabruca.tracking.study_dir import StudyDir
+from cabruca.tracking.study_events import Journal
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -37,6 +38,12 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
 
     monkeypatch.setitem(sys.modules, "cabruca.distributed.study", SimpleNamespace(run_study=run_study))
     return asked
+
+
+def ask(study_dir: StudyDir) -> None:
+    """A trial was asked for: from now on the study is one that is gone on with."""
+    with Journal(study_dir.results) as journal:
+        journal.append({"event": "asked", "trial": 0, "params": {"optimizer.lr": 1e-3}})
 
 
 def error(result: Result) -> str:
@@ -66,9 +73,13 @@ def test_flags_become_keys_of_study_and_base(tmp_path: Path, driver: list[Simple
 def test_a_study_is_begun_once_and_gone_on_with_by_resume(tmp_path: Path, driver: list[SimpleNamespace]) -> None:
     path = write_study(tmp_path)
     assert run("--study", path, "--resume").exit_code == 7  # nothing there yet: it begins
-    assert "is there already; go on with it (--resume), lengthen it (cabruca tune extend drawn" in error(
-        run("--study", path)
-    )
+    assert len(driver) == 1
+    assert run("--study", path).exit_code == 7  # no trial was asked for yet: it begins anew
+    driver.pop()
+    ask(driver[0].study_dir)
+    line = error(run("--study", path))
+    assert "is there already; go on with it (--resume), lengthen it (" in line
+    assert f"tune extend {driver[0].study_dir.path} --trials +10)" in line  # the folder: it works from any --output-dir
     assert run("--study", path, "--resume", "--max-concurrent", "1").exit_code == 7
     assert run("--study", path, "--retry-failed").exit_code == 7
     outputs = tmp_path / "outputs"
@@ -78,9 +89,36 @@ def test_a_study_is_begun_once_and_gone_on_with_by_resume(tmp_path: Path, driver
     assert len(driver) == 4
 
 
+def test_a_mistake_before_the_first_trial_does_not_lock_the_name(tmp_path: Path, driver: list[SimpleNamespace]) -> None:
+    path = write_study(tmp_path)
+    assert run("--study", path).exit_code == 7
+    path.write_text(path.read_text().replace("max_epochs: 9", "max_epochs: 27").replace("val/mAP_50", "val/mAP"))
+    for more in ([], ["--resume"]):
+        assert run("--study", path, *more, "--set", "data.tile_size=128").exit_code == 7
+        assert driver[-1].study.metrics == ("val/mAP",)
+        assert driver[-1].study_dir.load().max_epochs == 27
+    ask(driver[0].study_dir)
+    path.write_text(path.read_text().replace("max_epochs: 27", "max_epochs: 9"))
+    assert "max_epochs" in error(run("--study", path, "--resume", "--set", "data.tile_size=128"))
+
+
+def test_a_secret_that_was_not_stored_is_asked_for(tmp_path: Path, driver: list[SimpleNamespace]) -> None:
+    path, uri = write_study(tmp_path), "tracking.mlflow_uri=http://me:hunter2@127.0.0.1:1"
+    assert run("--study", path, "--use-mlflow", "--set", uri).exit_code == 7
+    ask(driver[0].study_dir)
+    resume = ("resume", driver[0].study_dir.path)
+    line = error(run(*resume))
+    assert "tracking.mlflow_uri: http://me:***@127.0.0.1:1 was stored without its secret" in line
+    assert "--set tracking.mlflow_uri=..." in line
+    assert run(*resume, "--set", uri).exit_code == 7
+    assert driver[-1].study.base.tracking.mlflow_uri == "http://me:hunter2@127.0.0.1:1"
+    assert run(*resume, "--set", "tracking.mlflow=false").exit_code == 7  # nobody needs it then
+
+
 def test_going_on_refuses_what_would_make_trials_incomparable(tmp_path: Path, driver: list[SimpleNamespace]) -> None:
     path = write_study(tmp_path)
     assert run("--study", path).exit_code == 7
+    ask(driver[0].study_dir)
     outputs = tmp_path / "outputs"
     assert "data.tile_size" in error(run("resume", "drawn", "--output-dir", outputs, "--set", "data.tile_size=128"))
     path.write_text(path.read_text().replace("max_epochs: 9", "max_epochs: 27"))
@@ -124,6 +162,10 @@ USAGE = [
     (["--trials", "0", "--study", "x"], "0 is not in the range x>=1"),
     (["--trials", "3", "status", "x"], "options of tune stand behind 'status', not before it"),
     (["--resume", "resume", "x"], "options of tune stand behind 'resume'"),
+    (["--set", "a=1", "status", "x"], "options of tune stand behind 'status'"),
+    (["--quiet", "resume", "x"], "options of tune stand behind 'resume'"),
+    (["--json", "status", "x"], "options of tune stand behind 'status'"),
+    (["--quiet"], "Missing option '--study'"),
     (["extend", "x"], "Missing option '--trials'"),
     (["--study", "x", "--trials", "3", "--set", "study.num_trials=4"], "given by --trials and by --set; give it once"),
     (["status", "nothing"], "'nothing' is no study folder and no study in outputs/studies"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -13,10 +15,12 @@ from pathlib import Path
 import pytest
 from study_files import BASE, StudyFiles
 
+from cabruca.commands import command
 from cabruca.config.study import Study
 from cabruca.config.study_change import check_going_on
 from cabruca.errors import RunError
 from cabruca.tracking.study_dir import StudyDir, find_study, names_of_studies, trial_name, trial_number
+from cabruca.tracking.study_events import Journal
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ def test_secrets_are_not_written(tmp_path: Path) -> None:
 
 def test_a_second_study_of_the_name_is_refused(study: Study) -> None:
     StudyDir.create(study)
-    with pytest.raises(RunError, match=r"mine is there already; go on with it \(cabruca tune resume mine\)"):
+    with pytest.raises(RunError, match=r"mine is there already; go on with it \(.*cabruca tune resume /.*/mine\)"):
         StudyDir.create(study)
 
 
@@ -102,10 +106,36 @@ def test_two_do_not_run_one_study(study: Study) -> None:
             pass
         assert str(error.value) == (
             f"study mine is being run by process {os.getpid()} on {socket.gethostname()}; wait for it, stop it, or "
-            "look on: cabruca tune status mine"
+            f"look on: {command('tune', 'status', folder.path)}"
         )
     with folder.lock():
         assert json.loads(folder.lock_file.read_text())["pid"] == os.getpid()
+
+
+def test_a_file_system_without_locks_is_called_so(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(RunError, match="this file system has no locks; put output_dir elsewhere"),
+        StudyDir.create(study).lock(),
+    ):
+        pass
+
+
+def test_what_came_to_no_trial_is_forgotten(study: Study) -> None:
+    folder = StudyDir.create(study)
+    for path in (folder.estimate, folder.optuna_db, folder.path / "optuna.db-journal"):
+        path.write_text("x")
+    assert not folder.was_asked
+    folder.forget_beginning()
+    assert sorted(path.name for path in folder.path.iterdir()) == ["base_config.yaml", "study.yaml", "trials"]
+    with Journal(folder.results) as journal:
+        journal.append({"event": "note", "text": "the study begins"})
+        assert not folder.was_asked
+        journal.append({"event": "asked", "trial": 0, "params": {}})
+    assert folder.was_asked
 
 
 HOLDER = """

@@ -90,8 +90,8 @@ def test_parameters_without_room_are_named_below(tmp_path: Path) -> None:
 
 def test_a_long_board_keeps_the_best_and_all_that_run(drawn: tuple[Study, StudyState]) -> None:
     table = leaderboard_table(*drawn, most=3)
-    assert list(table.columns[1].cells) == ["2", "0", "6"]
-    assert table.caption == "and 5 more trials; leaderboard.csv has all"
+    assert [str(cell) for cell in table.columns[1].cells] == ["2", "0", "6"]
+    assert str(table.caption) == "and 5 more trials; leaderboard.csv has all"
 
 
 def test_several_metrics_show_the_front_first_and_no_best_column(tmp_path: Path) -> None:
@@ -129,3 +129,9 @@ def test_short_names_stay_apart() -> None:
         "a.type": "a.type",
         "b.type": "b.type",
     }
+
+
+def test_choices_in_brackets_are_shown_and_not_read_as_markup(drawn: tuple[Study, StudyState]) -> None:
+    study, state = drawn
+    state.trials[2].params["model.backbone"] = "[bold]x[/red]"
+    assert "[bold]x[/red]" in leaderboard_text(study, state, width=120)
