@@ -21,7 +21,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from cabruca.config.study import Study
 from cabruca.distributed.population import Exchange
-from cabruca.distributed.study_books import StudyBooks
+from cabruca.distributed.study_books import StudyBooks, known_epoch
 from cabruca.distributed.trial import Ending
 from cabruca.tracking.study_state import Result
 
@@ -98,10 +98,20 @@ class Cooperative(TrialScheduler):
         return True
 
     def _replay(self) -> None:
-        """Feed the journal's results, in the order in which they came."""
+        """Feed the journal's results, in the order in which they came.
+
+        A decision that a kill kept out of the journal is written down: the scheduler inside makes it once. No trial
+        goes on before it is decided on, so it is a decision on a trial's last result.
+        """
+        lost: list[tuple[int, int]] = []
         for number, result in self._books.replay():
-            self._decide(number, result)
+            stops = self._decide(number, result)
             self._exchange(number, result)
+            trial = self._books.state.trials[number]
+            if stops and trial.rung is None and not trial.ended and result.epoch == known_epoch(trial):
+                lost.append((number, result.epoch))
+        for number, epoch in lost:
+            self._books.decided(number, epoch, self._rung(epoch), self._study.config.scheduler.type, tell=False)
 
     def _decide(self, number: int, result: Result) -> bool:
         """Whether the scheduler inside stops the trial here."""

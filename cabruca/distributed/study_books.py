@@ -94,7 +94,7 @@ class StudyBooks:
         asked = trial.params
         config = self._config(number, self.population.params_of(number, asked) if self.population else asked)
         place = self._places.place(number, asked)
-        order = Order(number, config, place, known=known_epoch(trial), elapsed_s=trial.elapsed_s)
+        order = Order(number, config, place, known_epoch(trial), trial.elapsed_s, stop=_stop_of(trial))
         ray.get(self.desk.hand_out.remote(order))
         newest = None if self.population is None else self.population.newest(number)
         if newest is not None and newest.epoch == order.known:
@@ -135,11 +135,13 @@ class StudyBooks:
         self.desk.note.remote(number, epoch, flat["elapsed_s"])
         return True
 
-    def decided(self, number: int, epoch: int, rung: int, by: str) -> None:
-        """The scheduler stops a trial: it is told before it can ask."""
+    def decided(self, number: int, epoch: int, rung: int, by: str, *, tell: bool = True) -> None:
+        """The scheduler stops a trial: it is told before it can ask; without `tell`, when it is handed out."""
         import ray
 
         self.write("decided", trial=number, epoch=epoch, decision="stop", rung=rung, by=by)
+        if not tell:
+            return
         ray.get(self.desk.note.remote(number, epoch, self.state.trials[number].elapsed_s, stop_words(epoch, rung, by)))
 
     def ended(self, number: int, ending: Ending) -> TrialState:
@@ -176,6 +178,13 @@ class StudyBooks:
 def known_epoch(trial: TrialState) -> int:
     """The last epoch that a trial has reported."""
     return trial.results[-1].epoch if trial.results else 0
+
+
+def _stop_of(trial: TrialState) -> str | None:
+    """Why a trial that is under way is to stop: decided before a kill, and not done."""
+    if trial.rung is None or trial.ended:
+        return None
+    return stop_words(known_epoch(trial), trial.rung, str(trial.by))
 
 
 def stop_words(epoch: int, rung: int, by: str) -> str:

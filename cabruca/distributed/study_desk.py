@@ -19,6 +19,7 @@ class Order:
         number: of the trial. config: its whole configuration; folder and name are in it.
         place: the study, for the trial's trackers.
         known: epochs that the study's journal holds of it. elapsed_s: seconds that they took.
+        stop: why the study stops it where it stands, decided before a kill; None: it goes on.
     """
 
     number: int
@@ -26,6 +27,7 @@ class Order:
     place: StudyPlace | None = None
     known: int = 0
     elapsed_s: float = 0.0
+    stop: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class StudyDesk:
         self.orders[order.number] = order
         self.known[order.number] = (order.known, order.elapsed_s)
         self.heard[order.number] = order.known
+        if order.stop is not None:
+            self.stops[order.number] = order.stop
 
     def order(self, number: int) -> Order:
         """A trial's process: what am I? Knows all that was written down of the trial until now."""
