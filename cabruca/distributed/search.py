@@ -20,14 +20,12 @@ from ray.tune.search.optuna import OptunaSearch
 from cabruca.config.study import Study
 from cabruca.distributed.room import trials_at_once
 from cabruca.distributed.study_books import StudyBooks
+from cabruca.distributed.study_points import next_of_grid, next_point
 from cabruca.distributed.study_sampler import make_sampler
-from cabruca.distributed.study_storage import open_storage, with_space
+from cabruca.distributed.study_storage import RETRY, catch_up, open_storage, with_space
 from cabruca.distributed.trial import Ending
-from cabruca.errors import ConfigError
+from cabruca.errors import ConfigError, RunError
 from cabruca.tracking.study_state import Result
-
-RETRY = "retry_of"
-"""User attribute of a trial that repeats a failed one."""
 
 OPTUNA_STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
@@ -68,6 +66,7 @@ class StudySearch(OptunaSearch):
         self._told: dict[int, int] = {}
         self._waiting: deque[int] = deque()
         self._retries: deque[int] = deque()
+        catch_up(self._ot_study, study, books.state)
         self._reconcile()
 
     def __reduce__(self) -> Any:
@@ -79,7 +78,11 @@ class StudySearch(OptunaSearch):
     def retry(self, numbers: Iterable[int]) -> None:
         """Ask these failed trials again, as new ones with the same parameters."""
         again = {trial.retry_of for trial in self._books.state.trials.values()}
-        self._retries.extend(number for number in numbers if number not in again)
+        self._retries.extend(number for number in numbers if number not in again | self._asked_again())
+
+    def _asked_again(self) -> set[Any]:
+        """Failed trials whose repetition is in Optuna's file, and not asked yet."""
+        return {frozen.user_attrs.get(RETRY) for frozen in self._of_state(TrialState.WAITING)}
 
     # what Ray Tune calls
 
@@ -141,35 +144,42 @@ class StudySearch(OptunaSearch):
         """The number of the next trial: one under way, a repetition, a new one; None: all are asked."""
         if self._waiting:
             return self._waiting.popleft()
+        if self._of_state(TrialState.WAITING):  # a kill fell between enqueue_trial and ask
+            return self._ask(None)
         if self._retries:
             failed = self._retries.popleft()
             return self._ask(self._frozen(failed).params, retry_of=failed)
         study, state = self._books.study, self._books.state
         own = sum(trial.retry_of is None for trial in state.trials.values())
-        if own >= study.config.num_trials or self._is_exhausted(own):
+        if own >= study.config.num_trials:
             return None
-        points = study.config.points_to_evaluate
-        return self._ask(study.space.encode(study.space.point(points[own])) if own < len(points) else None)
-
-    def _is_exhausted(self, asked: int) -> bool:
-        """Whether a grid has been walked."""
-        study = self._books.study
-        if study.config.sampler.type != "grid":
-            return False
-        size = 1
-        for values in study.space.grid().values():
-            size *= len(values)
-        return asked >= size
+        tried = [trial.params for trial in state.trials.values() if trial.retry_of is None]
+        point = next_point(study, tried)
+        if point is None and study.config.sampler.type == "grid":
+            point = next_of_grid(study, tried)
+            if point is None:
+                return None
+        return self._ask(None if point is None else study.space.encode(point))
 
     def _ask(self, fixed: dict[str, Any] | None, retry_of: int | None = None) -> int:
-        if fixed is not None and not self._of_state(TrialState.WAITING):
+        if fixed is not None:
             self._ot_study.enqueue_trial(fixed, user_attrs={} if retry_of is None else {RETRY: retry_of})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return self._write_down(self._ot_study.ask())
 
     def _write_down(self, trial: Trial) -> int:
-        """Draw what is not drawn yet, and make the trial one of the journal's."""
+        """Draw what is not drawn yet, and make the trial one of the journal's.
+
+        Raises:
+            RunError: the journal has a trial of that number.
+        """
+        if trial.number in self._books.state.trials:
+            path = self._books.study_dir.optuna_db
+            raise RunError(
+                f"{path} gives out trial {trial.number}, which {self._books.study_dir.results} holds already; remove "
+                f"{path.name}, which is made anew from the journal, and resume"
+            )
         params = self._books.study.space.suggest(trial)
         self._ot_study._storage.keep()
         retry_of = trial.user_attrs.get(RETRY)

@@ -1,4 +1,8 @@
-"""Optuna's storage of a study: optuna.db, which optuna-dashboard opens. It follows the journal."""
+"""Optuna's storage of a study: optuna.db, which optuna-dashboard opens. It follows the journal.
+
+What of the journal is missing there is written into it again: all of it where the file was lost, the rest where a kill
+fell into that.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as Phase
 
 from cabruca.config.search_space import SearchSpace
 from cabruca.config.study import Study
 from cabruca.distributed.study_memory import RememberedStorage
+from cabruca.tracking.study_state import StudyState, TrialState
+
+RETRY = "retry_of"
+"""User attribute of a trial that repeats a failed one."""
 
 
 def open_storage(path: Path) -> BaseStorage:
@@ -28,31 +37,67 @@ def with_space(storage: BaseStorage, study: Study) -> str:
     """The name of the study in the storage whose trials fit the study's search space.
 
     Optuna lets ranges change, choices not. A study that is extended with other choices goes on in a second study of the
-    same file, `<name> 2`, into which the trials of the first are copied with their numbers.
+    same file, `<name> 2`, which `catch_up` fills from the journal.
     """
-    name = study.config.name
-    known = sorted(
-        (s for s in optuna.get_all_study_names(storage) if s == name or s.startswith(f"{name} ")),
-        key=lambda s: int(s.removeprefix(name).strip() or 1),
-    )
-    if not known:
-        return name
-    newest = optuna.load_study(study_name=known[-1], storage=storage)
-    trials = newest.get_trials(deepcopy=False)
-    wanted = _choices(study.space)
+    names = names_of(storage, study)
+    if not names:
+        return study.config.name
+    trials = optuna.load_study(study_name=names[-1], storage=storage).get_trials(deepcopy=False)
+    wanted = _distributions(study.space)
     if all(_fits(trial, wanted) for trial in trials):
-        return known[-1]
-    name = f"{name} {len(known) + 1}"
-    directions = list(newest.directions)
-    fresh = optuna.create_study(storage=storage, study_name=name, directions=directions)
-    for trial in trials:
-        fresh.add_trial(_with_choices(trial, wanted))
-    return name
+        return names[-1]
+    return f"{study.config.name} {len(names) + 1}"
 
 
-def _choices(space: SearchSpace) -> dict[str, CategoricalDistribution]:
-    """Distributions of the categorical parameters."""
-    seen: dict[str, CategoricalDistribution] = {}
+def names_of(storage: BaseStorage, study: Study) -> list[str]:
+    """Names of what the storage holds of the study, the newest last."""
+    name = study.config.name
+    known = (s for s in optuna.get_all_study_names(storage) if s == name or s.startswith(f"{name} "))
+    return sorted(known, key=lambda s: int(s.removeprefix(name).strip() or 1))
+
+
+def catch_up(own: optuna.Study, study: Study, state: StudyState) -> None:
+    """Write the trials of the journal into Optuna's study that it lacks, with their numbers, as trials under way.
+
+    A value that is none of the parameter's any more is left out.
+    """
+    here = len(own.get_trials(deepcopy=False))
+    missing = [trial for number, trial in sorted(state.trials.items()) if number >= here]
+    if not missing:
+        return
+    wanted, notes = _distributions(study.space), _notes(own._storage, study)
+    for trial in missing:
+        own.add_trial(_as_running(trial, study, wanted, notes.get(trial.number, {})))
+
+
+def _notes(storage: BaseStorage, study: Study) -> dict[int, dict[str, Any]]:
+    """What samplers noted of trials in the storage (the generations of nsga2), by number."""
+    found: dict[int, dict[str, Any]] = {}
+    for name in names_of(storage, study):
+        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+        found |= {trial.number: trial.system_attrs for trial in trials}
+    return found
+
+
+def _as_running(
+    trial: TrialState, study: Study, wanted: dict[str, BaseDistribution], notes: dict[str, Any]
+) -> FrozenTrial:
+    known = {key: value for key, value in trial.params.items() if key in wanted and study.space[key].holds(value)}
+    name = study.metrics[0]
+    values = {r.epoch: r.metrics[name] for r in trial.results if name in r.metrics and len(study.metrics) == 1}
+    return optuna.trial.create_trial(
+        state=Phase.RUNNING,
+        params=study.space.encode(known),
+        distributions={key: wanted[key] for key in known},
+        user_attrs={} if trial.retry_of is None else {RETRY: trial.retry_of},
+        system_attrs=notes,
+        intermediate_values=values,
+    )
+
+
+def _distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """What Optuna draws each parameter from."""
+    seen: dict[str, BaseDistribution] = {}
 
     class Looker:
         """Stands for a trial, and only looks what is asked."""
@@ -61,10 +106,14 @@ def _choices(space: SearchSpace) -> dict[str, CategoricalDistribution]:
             seen[name] = CategoricalDistribution(choices)
             return choices[0]
 
-        def suggest_float(self, name: str, low: float, high: float, **_: Any) -> float:
+        def suggest_float(
+            self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+        ) -> float:
+            seen[name] = FloatDistribution(low, high, log=log, step=step)
             return low
 
-        def suggest_int(self, name: str, low: int, high: int, **_: Any) -> int:
+        def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+            seen[name] = IntDistribution(low, high, log=log, step=step)
             return low
 
     for parameter in space:
@@ -72,24 +121,6 @@ def _choices(space: SearchSpace) -> dict[str, CategoricalDistribution]:
     return seen
 
 
-def _fits(trial: FrozenTrial, wanted: dict[str, CategoricalDistribution]) -> bool:
+def _fits(trial: FrozenTrial, wanted: dict[str, BaseDistribution]) -> bool:
     own = trial.distributions.items()
     return all(wanted.get(name, dist) == dist for name, dist in own if isinstance(dist, CategoricalDistribution))
-
-
-def _with_choices(trial: FrozenTrial, wanted: dict[str, CategoricalDistribution]) -> FrozenTrial:
-    """The trial with the choices that there are now; a value that is none of them any more is left out."""
-    distributions: dict[str, BaseDistribution] = {}
-    for name, own in trial.distributions.items():
-        dist = wanted.get(name, own)
-        if not isinstance(own, CategoricalDistribution) or trial.params[name] in dist.choices:  # type: ignore[attr-defined]
-            distributions[name] = dist
-    return optuna.trial.create_trial(
-        state=trial.state,
-        values=trial.values,
-        params={name: trial.params[name] for name in distributions},
-        distributions=distributions,
-        user_attrs=trial.user_attrs,
-        system_attrs=trial.system_attrs,
-        intermediate_values=trial.intermediate_values,
-    )

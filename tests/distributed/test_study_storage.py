@@ -1,0 +1,89 @@
+"""Optuna's file follows the journal: what it lacks, wherever it was lost, is written into it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from study_books_line import session
+from study_line import line_study, story
+
+from cabruca.config.study import Study
+from cabruca.tracking.study_dir import StudyDir
+
+KEYS: dict[str, Any] = {"scheduler": {"type": "none"}, "max_epochs": 2, "max_concurrent_trials": 2}
+
+
+def space(*types: str) -> dict[str, Any]:
+    return {
+        "optimizer.type": {"choice": list(types)},
+        "optimizer.lr": {"loguniform": [1e-4, 0.3]},
+        "optimizer.weight_decay": {"quniform": [0.0, 0.3, 0.1]},
+        "scheduler.T_max": {"int": [1, 9]},
+    }
+
+
+def work(study: Study, monkeypatch: pytest.MonkeyPatch, trials: int) -> list[int]:
+    """One trial after the other; the numbers that were given out."""
+    given = []
+    with session(study, monkeypatch) as driver:
+        for _ in range(trials):
+            number = driver.begin()
+            assert number is not None
+            for epoch in (1, 2):
+                driver.report(number, epoch, epoch / (2.0 + number))
+            driver.end(number, "finished", 2)
+            given.append(number)
+    return given
+
+
+def in_optuna(study: Study) -> list[optuna.trial.FrozenTrial]:
+    storage = f"sqlite:///{StudyDir.of(study).optuna_db}"
+    return optuna.load_study(study_name=max(optuna.get_all_study_names(storage)), storage=storage).trials
+
+
+def facts(study: Study) -> list[Any]:
+    return [(t.number, t.state, t.values, t.params, t.distributions, t.intermediate_values) for t in in_optuna(study)]
+
+
+def test_a_lost_file_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm = line_study(tmp_path / "calm", search_space=space("adam", "sgd"), num_trials=14, **KEYS)
+    study = line_study(tmp_path / "lost", search_space=space("adam", "sgd"), num_trials=14, **KEYS)
+    assert work(calm, monkeypatch, 14) == list(range(14))
+    work(study, monkeypatch, 12)
+    before = facts(study)
+    StudyDir.of(study).optuna_db.unlink()
+    assert work(study, monkeypatch, 0) == []
+    assert facts(study) == before
+    assert work(study, monkeypatch, 2) == [12, 13]
+    assert story(study) == story(calm)
+
+
+def test_a_kill_while_a_wider_study_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = line_study(tmp_path, search_space=space("adam", "sgd"), num_trials=4, **KEYS)
+    work(narrow, monkeypatch, 4)
+    wide = line_study(tmp_path, search_space=space("adam", "adamw", "sgd"), num_trials=6, **KEYS)
+    add, done = optuna.Study.add_trial, []
+
+    def killed(self: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(trial)
+        add(self, trial)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "add_trial", killed)
+        with pytest.raises(KeyboardInterrupt):
+            work(wide, monkeypatch, 0)
+    assert len(in_optuna(wide)) == 2
+    assert work(wide, monkeypatch, 2) == [4, 5]
+    trials, told = in_optuna(wide), story(wide)
+    assert [t.number for t in trials] == list(range(6))
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+    for trial in trials:
+        assert trial.params == pytest.approx(told[trial.number]["params"])
+        assert trial.values == told[trial.number]["ends"][0][2]
+        assert trial.distributions["optimizer.type"].choices == ("adam", "adamw", "sgd")
