@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cabruca.commands import command
 from cabruca.config.load import load_config, to_yaml
 from cabruca.config.schema import Config
 from cabruca.config.study import Study
@@ -56,7 +57,9 @@ class Searched:
 
     def next_steps(self) -> list[str]:
         """Where everything of it is."""
-        return closing(self.study, self.folder)
+        token = command("get-auth-token", program="ray")
+        dashboard = f"Ray           a dashboard while a study runs; its first lines say where; token: {token}"
+        return [*closing(self.study, self.folder), dashboard]
 
 
 def search(base: Config, output_dir: Path, *, trials: int, seed: int, quiet: bool) -> Searched:
