@@ -66,7 +66,8 @@ def test_a_kill_while_a_wider_study_is_made(tmp_path: Path, monkeypatch: pytest.
     narrow = line_study(tmp_path, search_space=space("adam", "sgd"), num_trials=4, **KEYS)
     work(narrow, monkeypatch, 4)
     wide = line_study(tmp_path, search_space=space("adam", "adamw", "sgd"), num_trials=6, **KEYS)
-    add, done = optuna.Study.add_trial, []
+    add = optuna.Study.add_trial
+    done: list[Any] = []
 
     def killed(self: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         if len(done) == 2:
@@ -86,4 +87,5 @@ def test_a_kill_while_a_wider_study_is_made(tmp_path: Path, monkeypatch: pytest.
     for trial in trials:
         assert trial.params == pytest.approx(told[trial.number]["params"])
         assert trial.values == told[trial.number]["ends"][0][2]
-        assert trial.distributions["optimizer.type"].choices == ("adam", "adamw", "sgd")
+        there = optuna.distributions.CategoricalDistribution(("adam", "adamw", "sgd"))
+        assert trial.distributions["optimizer.type"] == there
