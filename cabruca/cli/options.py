@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -55,6 +55,24 @@ def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
 
     pairs = [_split(text, "--set", "KEY=VALUE, such as data.tile_size=256") for text in assignments]
     return {key: parse_value(value) for key, value in _unique(pairs, "--set")}
+
+
+def read_flags(keys: Mapping[str, str], flags: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Dotted key -> value of everything given on the command line.
+
+    Args:
+        keys: parameter of the command -> dotted key; a flag that is not given is None and sets nothing.
+
+    Raises:
+        click.UsageError: a key is given by its flag and by `--set`.
+    """
+    explicit = {keys[name]: value for name, value in flags.items() if value is not None}
+    more = read_assignments(assignments)
+    for key in explicit.keys() & more.keys():
+        flag = next(name for name in keys if keys[name] == key).replace("_", "-")
+        context = click.get_current_context(silent=True)
+        raise click.UsageError(f"'{key}' is given by --{flag} and by --set; give it once", context)
+    return {**explicit, **more}
 
 
 def read_map(entries: Iterable[str]) -> dict[str, str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from cabruca.cli.options import read_assignments, set_option, worker_options
+from cabruca.cli.options import read_flags, set_option, worker_options
 
 KEYS = {
     "device": "device",
@@ -85,7 +85,7 @@ def train(
     from cabruca.launch import train as launch
     from cabruca.launch import unused_gpus
 
-    explicit = read_flags(flags, assignments)
+    explicit = read_flags(KEYS, flags, assignments)
     config = load_config(config_path, explicit)
     if not quiet and (gpus := unused_gpus(config)):
         click.echo(f"{gpus} GPUs are here and this run uses one; all of them: {_with_workers(config_path)}", err=True)
@@ -101,18 +101,3 @@ def _with_workers(config_path: str) -> str:
 
     given = sys.argv[1:] if "train" in sys.argv[1:2] else ["train", "--config", config_path]
     return command(*given, "--workers", "auto")
-
-
-def read_flags(flags: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Dotted key -> value of everything given on the command line.
-
-    Raises:
-        click.UsageError: a key is given by its flag and by `--set`.
-    """
-    explicit = {KEYS[name]: value for name, value in flags.items() if value is not None}
-    more = read_assignments(assignments)
-    for key in explicit.keys() & more.keys():
-        flag = next(name for name in KEYS if KEYS[name] == key).replace("_", "-")
-        context = click.get_current_context(silent=True)
-        raise click.UsageError(f"'{key}' is given by --{flag} and by --set; give it once", context)
-    return {**explicit, **more}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cabruca.cli.options import read_assignments, set_option
+from cabruca.cli.options import read_flags, set_option
 from cabruca.cli.tables import json_option, say_json
+
+if TYPE_CHECKING:
+    from cabruca.study_looks import Look
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,7 +96,7 @@ def tune(
         return 0
     from cabruca.tuning import begin
 
-    overrides = read_flags(flags, assignments)
+    overrides = read_flags(KEYS, flags, assignments)
     result = begin(path, overrides, resume=resume, retry_failed=retry_failed, quiet=quiet, json=as_json)
     return result.exit_code
 
@@ -115,7 +118,7 @@ def resume(
     """Go on with a study: finished trials stay, unfinished ones go on from their checkpoints."""
     from cabruca.tuning import go_on
 
-    overrides = read_flags(flags, assignments)
+    overrides = read_flags(KEYS, flags, assignments)
     return go_on(name, output_dir, overrides, retry_failed=retry_failed, quiet=quiet, json=as_json).exit_code
 
 
@@ -138,7 +141,7 @@ def extend(
     """Give a study more trials, also one that has finished, and a wider search space where a file has one."""
     from cabruca.tuning import extend as lengthen
 
-    overrides = read_flags(flags, assignments)
+    overrides = read_flags(KEYS, flags, assignments)
     done = lengthen(name, output_dir, overrides, trials=trials, study_file=path, quiet=quiet, json=as_json)
     return done.exit_code
 
@@ -164,7 +167,7 @@ def repeat(
     """Train the best trials again over several seeds: mean and deviation. Winners of short runs are often luck."""
     from cabruca.tuning import repeat as run_again
 
-    overrides = read_flags(flags, assignments)
+    overrides = read_flags(KEYS, flags, assignments)
     return run_again(name, output_dir, overrides, top=top, seeds=seeds, quiet=quiet, json=as_json).exit_code
 
 
@@ -175,8 +178,7 @@ def status(name: str, output_dir: str, as_json: bool) -> None:
     """The leaderboard as it stands, and whether the study is at work; may be called while it is."""
     from cabruca.study_looks import status_of
 
-    found = status_of(name, output_dir)
-    say_json(found.facts) if as_json else click.echo("\n".join(found.lines))
+    _say(status_of(name, output_dir), as_json=as_json)
 
 
 @tune.command()
@@ -187,8 +189,7 @@ def show(name: str, output_dir: str, trial: int | None, as_json: bool) -> None:
     """One trial: its parameters, its curve, how it ended and, where it failed, its autopsy."""
     from cabruca.study_looks import show_trial
 
-    found = show_trial(name, output_dir, trial)
-    say_json(found.facts) if as_json else click.echo("\n".join(found.lines))
+    _say(show_trial(name, output_dir, trial), as_json=as_json)
 
 
 @tune.command()
@@ -198,20 +199,8 @@ def best(name: str, output_dir: str, as_json: bool) -> None:
     """The best trial (with several metrics the Pareto front), its configuration, and the command that trains it."""
     from cabruca.study_looks import best_of_study
 
-    found = best_of_study(name, output_dir)
-    say_json(found.facts) if as_json else click.echo("\n".join(found.lines))
+    _say(best_of_study(name, output_dir), as_json=as_json)
 
 
-def read_flags(flags: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Dotted key -> value of everything given on the command line; `study.*` are keys of the study.
-
-    Raises:
-        click.UsageError: a key is given by its flag and by `--set`.
-    """
-    explicit = {KEYS[name]: value for name, value in flags.items() if value is not None}
-    more = read_assignments(assignments)
-    for key in explicit.keys() & more.keys():
-        flag = next(name for name in KEYS if KEYS[name] == key).replace("_", "-")
-        context = click.get_current_context(silent=True)
-        raise click.UsageError(f"'{key}' is given by --{flag} and by --set; give it once", context)
-    return {**explicit, **more}
+def _say(look: Look, *, as_json: bool) -> None:
+    say_json(look.facts) if as_json else click.echo("\n".join(look.lines))

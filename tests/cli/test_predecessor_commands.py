@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from predecessor_items import items
 
-from cabruca.cli.train import read_flags, train
+from cabruca.cli.options import read_flags
+from cabruca.cli.train import KEYS, train
 from cabruca.config.load import load_config
 from cabruca.config.views import flat
 
@@ -34,7 +35,7 @@ def understood(words: list[str]) -> dict[str, Any]:
     """The configuration that our command makes of the words, as dotted keys."""
     context = train.make_context("train", list(words))
     flags = {name: value for name, value in context.params.items() if name not in NOT_KEYS}
-    config = load_config(ROOT / context.params["config_path"], read_flags(flags, context.params["assignments"]))
+    config = load_config(ROOT / context.params["config_path"], read_flags(KEYS, flags, context.params["assignments"]))
     return flat(config)
 
 

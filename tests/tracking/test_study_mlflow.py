@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,23 +32,6 @@ from cabruca.train.protocols import Record, RunInfo, TrainResult
 pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 
 INFO = RunInfo(1, 6, 2, 2, "cpu", "fp32", 10, 0, 0, {})
-
-
-@pytest.fixture
-def mute_server() -> Iterator[str]:
-    """A server that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        held: list[socket.socket] = []
-
-        def take() -> None:
-            while True:
-                try:
-                    held.append(server.accept()[0])
-                except OSError:
-                    return
-
-        threading.Thread(target=take, daemon=True).start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("kind", ["dead", "mute"])

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,23 +108,6 @@ def test_where_mlflow_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert "set tracking.mlflow_uri to sqlite" in warning.getMessage()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other:1")
     assert tracking_uri(run, server) == "http://other:1"
-
-
-@pytest.fixture
-def mute_server() -> Iterator[str]:
-    """A server that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        held: list[socket.socket] = []
-
-        def take() -> None:
-            while True:
-                try:
-                    held.append(server.accept()[0])
-                except OSError:
-                    return
-
-        threading.Thread(target=take, daemon=True).start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("kind", ["dead", "mute"])
