@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -116,7 +117,16 @@ def _connect(ray: Any, address: str | None, *, dashboard: bool) -> None:
         ray.init(address=address, **common)
         return
     local = "127.0.0.1"
+    _read_environment_again(ray)
     ray.init(address="local", include_dashboard=dashboard, dashboard_host=local, _node_ip_address=local, **common)
+
+
+def _read_environment_again(ray: Any) -> None:
+    """Ray looks at who may connect once, when it is imported, and a program may have imported it before us."""
+    raylet = importlib.import_module("ray._raylet")
+    ray._private.ray_constants.ENABLE_RAY_CLUSTER = os.environ.get(CLOSED, "1").lower() not in ("0", "false")
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _refusal(address: str | None, error: Exception) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +100,48 @@ def test_the_dashboard_is_on_this_machine_alone_and_wants_the_token(cluster: Clu
     assert fetch(url, os.environ["RAY_AUTH_TOKEN"])
 
 
+EARLY = """
+import json, os, sys, urllib.error, urllib.request
+import psutil
+import ray  # a program of the user's, or a library of his, has looked at it before us
+from cabruca.config.load import config_from_dict
+from cabruca.distributed.cluster import cluster_for
+
+with cluster_for(config_from_dict({"distributed": {"num_workers": 2}})) as cluster:
+    own = {child.pid: child.name() for child in psutil.Process().children(recursive=True)}
+    listening = [c for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.pid in own]
+    try:
+        code = urllib.request.urlopen(f"{cluster.dashboard}/api/train/v2/runs/v1", timeout=10).status
+    except urllib.error.HTTPError as error:
+        code = error.code
+    print(json.dumps({"code": code, "listening": [(c.laddr.ip, own[c.pid]) for c in listening]}))
+"""
+
+
+def open_to_others(listening: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+    return [who for who in listening if who[0] not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")]
+
+
 def test_no_port_of_ours_is_open_to_others(cluster: Cluster) -> None:
     import psutil
 
     own = {child.pid: child.name() for child in psutil.Process().children(recursive=True)}
-    listening = {
+    listening = [
         (c.laddr.ip, own[c.pid]) for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.pid in own
-    }
+    ]
     assert listening
-    assert {who for who in listening if who[0] not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")} == set()
+    assert open_to_others(listening) == []
+
+
+def test_a_program_that_imported_ray_before_us_is_as_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+        monkeypatch.delenv(name, raising=False)
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["code"] in (401, 403)
+    assert found["listening"]
+    assert open_to_others(found["listening"]) == []
 
 
 @pytest.mark.slow
