@@ -107,4 +107,15 @@ def is_alive(status: dict[str, Any] | None, *, now: float | None = None) -> bool
     if age_s > DEAD_AFTER_S:
         return False
     # on this machine we can look: a run killed a second ago is dead, however fresh its heartbeat
-    return host != socket.gethostname() or (pid != os.getpid() and psutil.pid_exists(pid))
+    return host != socket.gethostname() or (pid != os.getpid() and _is_at_work(pid))
+
+
+def _is_at_work(pid: int) -> bool:
+    """Whether a process of this machine runs; a killed one whose parent never asks (in a container: process 1, which
+    may be any program) is listed to the end of days and does not."""
+    try:
+        return bool(psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:  # it is there and is not ours to look at
+        return True

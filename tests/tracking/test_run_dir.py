@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cabruca.errors import RunError
@@ -114,6 +115,20 @@ def test_alive_means_a_process_that_is_there_with_a_fresh_heartbeat() -> None:
     assert not is_alive(_status(pid="?"))
     assert not is_alive({})
     assert not is_alive(None)
+
+
+def test_a_killed_run_whose_parent_does_not_ask_is_dead() -> None:
+    """As in a container whose first process is no init: the dead stay listed."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert is_alive(_status(pid=child.pid))
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and still there
+        assert psutil.pid_exists(child.pid)
+        assert not is_alive(_status(pid=child.pid))
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_a_run_that_is_going_on_cannot_be_reopened(tmp_path: Path) -> None:
