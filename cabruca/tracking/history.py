@@ -16,10 +16,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cabruca.tracking.files import plain, to_json, write_atomic
-from cabruca.train.protocols import Record
+
+if TYPE_CHECKING:  # a reader of rows, such as the monitor, needs no torch
+    from cabruca.train.protocols import Record
 
 Row = dict[str, Any]
 
