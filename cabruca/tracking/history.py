@@ -34,12 +34,13 @@ def read_rows(path: Path) -> Iterator[Row]:
         return
     with path.open("rb") as file:
         for line in file:
-            row = _parse(line)
+            row = parse_row(line)
             if row is not None:
                 yield row
 
 
-def _parse(line: bytes) -> Row | None:
+def parse_row(line: bytes) -> Row | None:
+    """A line as a row; None of what is none."""
     try:
         row = json.loads(line)
     except ValueError:  # half a line, or the zeros that a power cut can leave

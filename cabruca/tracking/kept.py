@@ -69,6 +69,11 @@ def paths_in(folder: Path) -> set[Path]:
     return {*folder.glob("*.pth"), *(path.with_suffix(".pth") for path in folder.glob("[!.]*.json"))}
 
 
+def goes_on_from(run: RunDir) -> Path | None:
+    """The checkpoint that `--resume auto` would take: the newest intact one, whatever it is called."""
+    return sidecar.newest_intact(run.checkpoints)
+
+
 def verified(found: Sequence[Kept]) -> list[Kept]:
     """`found`, what has no sidecar read as a checkpoint: whole, or damaged."""
     return [_read(one) if one.condition == "no sidecar" else one for one in found]
@@ -143,7 +148,7 @@ def prune(run: RunDir, keep: int, *, dry_run: bool = False) -> Pruning:
     """
     there = kept_by(run)
     numbered = sorted((one for one in there if one.number is not None), key=lambda one: one.number or 0)
-    newest = sidecar.newest_intact(run.checkpoints)
+    newest = goes_on_from(run)
     old = numbered[: len(numbered) - keep] if keep < len(numbered) else []
     gone = [one.path for one in old if one.path != newest]
     freed = bytes_freed([path for path in gone if path.is_file()])

@@ -1,0 +1,8 @@
+"""studies."""
+
+import streamlit as st
+
+
+def show() -> None:
+    """The page."""
+    st.title("studies")
