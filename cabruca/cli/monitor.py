@@ -13,12 +13,10 @@ COLOURS = {
     "theme.light.backgroundColor": "#ffffff",
     "theme.light.secondaryBackgroundColor": "#f2f5f1",
     "theme.light.textColor": "#1d2721",
-    "theme.light.chartCategoricalColors": '["#2f6b4f", "#c1440e", "#3b6fb6", "#b8860b", "#7b4fa3", "#1f9e9e", "#8a5a44", "#6b7280"]',
     "theme.dark.primaryColor": "#6cbf8d",
     "theme.dark.backgroundColor": "#111713",
     "theme.dark.secondaryBackgroundColor": "#1b231e",
     "theme.dark.textColor": "#e6ece8",
-    "theme.dark.chartCategoricalColors": '["#6cbf8d", "#ef8354", "#7fb0ee", "#e0b64a", "#b894dd", "#4fc9c9", "#c79a83", "#a3acb5"]',
 }
 """Leaves and bark; the reader's system chooses light or dark, and Settings in the page's menu may overrule it."""
 

@@ -1,4 +1,4 @@
-"""Plotly figures of runs. No colours of the page in them: Streamlit lays its light or dark theme over each."""
+"""Plotly figures of runs. They have no background of their own: Streamlit lays its light or dark theme over each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from cabruca.monitor.curves import Axis, Curve
 BEST = "#e8762d"
 """Of what is best; readable on light and on dark."""
 
-HEIGHT_PX = 300
+LINES = ("#4f9d76", "#d9703a", "#5b8fd6", "#c99a2e", "#9b72c8", "#35abab", "#b07f68", "#8b95a1")
+"""Of the lines of a figure, in order; each readable on light and on dark."""
+
+HEIGHT_PX = 310
 
 AXIS_TITLES: Mapping[Axis, str] = {"epoch": "epoch", "step": "optimizer step", "time": "minutes"}
 
@@ -28,7 +31,8 @@ def empty(height: int = HEIGHT_PX) -> Any:
     figure = go.Figure()
     figure.update_layout(
         height=height,
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        margin={"l": 8, "r": 8, "t": 28, "b": 8},
+        colorway=LINES,
         legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0, "title": None},
         hovermode="x unified",
         uirevision="kept",  # what the reader has zoomed to stays when new points come

@@ -16,10 +16,12 @@ from cabruca.config.load import read_own, redact, to_yaml
 from cabruca.errors import CabrucaError
 from cabruca.monitor.cache import Kept
 from cabruca.monitor.checkpoints import CheckpointBooks
+from cabruca.monitor.crowns import Crowns, Overview
 from cabruca.monitor.outputs import outputs_folder
 from cabruca.monitor.places import run_at
 from cabruca.monitor.rows import Rows
 from cabruca.monitor.runs import RunFacts, RunTable, resume_command, why_dead
+from cabruca.monitor.studies import StudyShelf
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.short import duration
 
@@ -49,10 +51,15 @@ class Books:
     outputs: Path
     table: RunTable = field(init=False)
     checkpoints: CheckpointBooks = field(init=False)
+    studies: StudyShelf = field(init=False)
+    optuna: Kept[Any] = field(default_factory=lambda: Kept(10))
+    crowns: Kept[Crowns] = field(default_factory=lambda: Kept(4))
+    overviews: Kept[Overview] = field(default_factory=lambda: Kept(8))
     _rows: Kept[Rows] = field(default_factory=lambda: Kept(50))
 
     def __post_init__(self) -> None:
         self.table, self.checkpoints = RunTable(self.outputs), CheckpointBooks(self.outputs)
+        self.studies = StudyShelf(self.outputs)
 
     def rows(self, name: str) -> Rows:
         """The rows of a run, as far as they were read."""

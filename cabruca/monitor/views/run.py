@@ -82,9 +82,10 @@ def _head(facts: RunFacts) -> None:
         st.caption(f":material/sticky_note_2: {facts.notes.note}")
     look.trouble(facts)
     best = "-" if facts.best is None else f"{facts.best:.4f}"
+    at = "" if facts.best_epoch is None else f", best at epoch {facts.best_epoch}"
     of = f" of {facts.epochs}" if facts.epochs else ""
     values: tuple[tuple[str, str], ...] = (
-        (f"Best {facts.monitor}".strip(), best if facts.best_epoch is None else f"{best} @ {facts.best_epoch}"),
+        (f"{facts.monitor or 'monitored'}{at}", best),
         ("Epoch", f"{facts.epoch}{of}"),
         ("Elapsed", look.lasting(facts.elapsed_s)),
         ("Device", facts.device or "-"),
@@ -153,9 +154,9 @@ def _pictures(run: RunDir) -> None:
 
 
 def _grid(paths: Sequence[Path]) -> None:
-    columns = st.columns(min(2, len(paths)))
+    columns = st.columns(2)
     for place, path in enumerate(paths):
-        with columns[place % len(columns)].container(border=True):
+        with columns[place % 2].container(border=True):
             try:
                 st.image(path.read_bytes(), caption=path.stem.removeprefix("val_"), width="stretch")
             except Exception:  # half written, or no picture at all: the others are shown
