@@ -115,7 +115,7 @@ def uses_of(run: RunDir, path: Path, config: Mapping[str, Any]) -> list[Use]:
     evaluate = ["--checkpoint", path, "--images", images, "--annotations", truth]
     predict = ["--checkpoint", path, "--images", images, "--output-dir", out]
     new_name = f"{run.name}_next"
-    anew = ["--config", run.config_yaml, "--init-from", path, "--experiment-name", new_name]
+    anew: list[str | Path] = ["--config", run.config_yaml, "--init-from", path, "--experiment-name", new_name]
     return [
         Use("Measure it on labelled pictures", command("evaluate", *evaluate)),
         Use("Find crowns in pictures", command("predict", *predict)),

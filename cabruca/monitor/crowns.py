@@ -64,7 +64,8 @@ class Crowns:
         """`[N]` crowns of the picture, of one of the classes, found with at least that score."""
         score = self.columns["score"].astype(float)
         own = (self.columns["image"].astype(str) == image) & np.isin(self.columns["class"].astype(str), list(classes))
-        return own & ~(score < least_score)
+        kept: Bools = own & ~(score < least_score)
+        return kept
 
 
 def predictions_of(outputs: Path) -> list[str]:

@@ -162,4 +162,5 @@ def _between(steps: Floats, epochs: Floats, ends: npt.NDArray[np.int64]) -> Floa
     to = np.concatenate([[0.0], epochs[ends]])
     last = (at[-1] - at[-2]) / max(to[-1] - to[-2], 1.0)
     beyond = (steps - at[-1]) / last if last > 0 else np.zeros_like(steps)
-    return np.where(steps > at[-1], to[-1] + np.minimum(beyond, 0.999), np.interp(steps, at, to))
+    places: Floats = np.where(steps > at[-1], to[-1] + np.minimum(beyond, 0.999), np.interp(steps, at, to))
+    return places

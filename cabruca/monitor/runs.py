@@ -151,7 +151,7 @@ def resume_command(run: RunDir) -> str:
     study = StudyDir(run.path.parent.parent)
     if trial_number(run.name) is not None and study.holds_study:
         return command("tune", "resume", study.path)
-    words = ["--experiment-name", run.name, "--output-dir", run.path.parent]
+    words: list[str | Path] = ["--experiment-name", run.name, "--output-dir", run.path.parent]
     return command("train", "--config", run.config_yaml, "--resume", "auto", *words)
 
 

@@ -39,7 +39,8 @@ def show() -> None:
 
 def _controls() -> tuple[Axis, float]:
     left, right, _ = st.columns([2, 2, 3], vertical_alignment="bottom")
-    axis = left.segmented_control("Over", ("epoch", "step", "time"), default="epoch", key="axis of run")
+    axes: tuple[Axis, ...] = ("epoch", "step", "time")
+    axis = left.segmented_control("Over", axes, default=axes[0], key="axis of run")
     smoothing = right.slider("Smoothing", 0.0, 0.98, 0.0, 0.02, key="smoothing of run", help="Weight of the past.")
     return axis or "epoch", smoothing
 

@@ -50,7 +50,7 @@ def _table(words: str, states: Sequence[str], order: str, trials: bool, was_live
     if not everything:
         look.no_runs()
         return
-    found = sorted(matching(everything, words, states), key=_ORDER[order])  # type: ignore[arg-type]
+    found = sorted(matching(everything, words, states), key=_ORDER[order])
     _numbers(everything)
     if not found:
         look.nothing("search_off", "Nothing found", "No run answers to this search; take a word away.")
@@ -73,11 +73,8 @@ def _numbers(everything: Sequence[RunFacts]) -> None:
     live = sum(one.live for one in everything)
     bad = sum(one.state in ("died", "failed") for one in everything)
     total = sum(one.bytes for one in everything)
-    for column, (label, value) in zip(
-        st.columns(4),
-        (("Runs", len(everything)), ("At work", live), ("Failed or died", bad), ("On the disk", look.size(total))),
-        strict=True,
-    ):
+    values = (("Runs", str(len(everything))), ("At work", str(live)), ("Failed or died", str(bad)))
+    for column, (label, value) in zip(st.columns(4), (*values, ("On the disk", look.size(total))), strict=True):
         column.metric(label, value, border=True)
 
 
