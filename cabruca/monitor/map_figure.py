@@ -109,9 +109,7 @@ def _simple(shapely: Any, ring: npt.NDArray[np.float64], tolerance: float) -> np
 def _centres(figure: Any, crowns: Crowns, chosen: npt.NDArray[np.bool_], picture: Overview | None) -> None:
     """Points that cannot be seen and tell what is known of a crown."""
     rings, _ = rings_px(crowns.geometries[chosen], picture)
-    if not rings or len(rings) != int(
-        chosen.sum()
-    ):  # a crown of several parts, or of none: no points rather than wrong
+    if not rings or len(rings) != int(chosen.sum()):  # crowns of several parts: rather no points than wrong ones
         return
     xy = np.array([ring.mean(axis=0) for ring in rings])
     columns: Mapping[str, Any] = {key: values[chosen] for key, values in crowns.columns.items() if key in _TOLD}

@@ -131,7 +131,10 @@ class Browser:
             scope = self.driver.find_element("css selector", inside) if inside else self.driver
             return [one for one in scope.find_elements("xpath", f".{path}") if one.is_displayed() and one.is_enabled()]
 
-        self._at_rest(lambda: until(found, 20, f"a button {label}; {self.text}")[0].click())
+        def press() -> None:
+            until(found, 20, f"a button {label}; {self.text}")[0].click()
+
+        self._at_rest(press)
 
     def _at_rest(self, act: Callable[[], None]) -> None:
         """A page that draws itself anew may take the element away under the hand."""

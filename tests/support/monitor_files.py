@@ -231,9 +231,8 @@ def draw_prediction(folder: Path, *, size_px: int = 400, gsd_m: float = 0.1) -> 
     write = {"driver": "GPKG", "crs": "EPSG:32724"}
     names, values = list(fields), list(fields.values())
     pyogrio.raw.write(path, wkb, values, names, layer="crowns", geometry_type="Polygon", **write)
-    box = np.array(
-        [shapely.to_wkb(shapely.box(left, top - size_px * gsd_m, left + size_px * gsd_m, top))], dtype=object
-    )
+    side = size_px * gsd_m
+    box = np.array([shapely.to_wkb(shapely.box(left, top - side, left + side, top))], dtype=object)
     plot = {
         "image": np.array(["plot_a.tif"], dtype=object),
         "gsd_m": np.array([gsd_m]),

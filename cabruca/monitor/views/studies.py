@@ -87,6 +87,8 @@ def _overview(found: StudyLook) -> None:
         return
     st.subheader("Leaderboard")
     frame = pandas.DataFrame(rows)
+    whole = ["#", "trial", "at epoch"]
+    frame[whole] = frame[whole].astype("Int64")  # with gaps, where a trial has no value
     frame["elapsed"] = [look.lasting(None if pandas.isna(value) else value) for value in frame["elapsed"]]
     styled = frame.style.map(lambda text: f"color: {STATES.get(text[2:], '#888888')}", subset=["state"])
     numbers = {metric: st.column_config.NumberColumn(format="%.4f") for metric in found.study.metrics}
