@@ -44,7 +44,7 @@ def measure_best(run_dir: RunDir, config: Config, quiet: bool = False) -> Number
     """Measure the best checkpoint on the test set and write `test/`; what goes wrong costs a warning, not the run.
 
     `test/metrics.json` is one flat object, name -> number or null; `test/pictures/` holds truth beside prediction
-    (`testing.save_outputs`); `test/report.md` is for people (`testing.generate_report`).
+    and `test/plots/` curves, confusion, counts and diameters (`testing.save_outputs`); `test/report.md` is for people (`testing.generate_report`).
 
     Returns:
         The numbers; None where there is no test set, or where the test failed.
@@ -91,10 +91,12 @@ def _test(run_dir: RunDir, config: Config) -> Numbers:
         batch_size=testing.batch_size,
         num_pictures=config.validation.num_pictures,
         pictures_dir=pictures if testing.save_outputs else None,
+        plots_dir=run_dir.test / "plots" if testing.save_outputs else None,
     )
     run_dir.test.mkdir(parents=True, exist_ok=True)
     write_atomic(run_dir.test / "metrics.json", to_json(numbers, indent=1) + "\n")
-    files = [_renamed(file).relative_to(run_dir.test).as_posix() for file in sorted(pictures.glob("*.png"))]
+    shown = [*sorted((run_dir.test / "plots").glob("*.png")), *map(_renamed, sorted(pictures.glob("*.png")))]
+    files = [file.relative_to(run_dir.test).as_posix() for file in shown]
     if testing.generate_report:
         facts = _facts(run_dir, config, checkpoint, files)
         write_atomic(run_dir.test / "report.md", report(facts, numbers))

@@ -229,8 +229,8 @@ def evaluate_windows(
             if runtime.is_main and len(pictures) < num_pictures:
                 pictures.append(draw_comparison(batch, output.predictions[b], b, spec, config))
     mask_labels = frozenset(torch.nonzero(_mask_trained(model)).flatten().tolist())
-    metrics = evaluator.compute(runtime, mask_labels=mask_labels, heads=config.model.heads)
-    return Validation({**_mean_losses(runtime.gather(losses)), **metrics}, pictures)
+    metrics, findings = evaluator.measure(runtime, mask_labels=mask_labels, heads=config.model.heads)
+    return Validation({**_mean_losses(runtime.gather(losses)), **metrics}, pictures, findings)
 
 
 def _on_device(windows: EvaluationWindows, runtime: Runtime, config: Config, model: nn.Module) -> Iterator[Batch]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from cabruca.config.schema import Config
+from cabruca.tracking.charting import Charts
 from cabruca.tracking.guarded import Guarded
 from cabruca.tracking.mlflow import MLflowTracker
 from cabruca.tracking.pictures import PictureWriter
@@ -39,7 +40,7 @@ def trackers_of(run_dir: RunDir, config: Config, *, within: StudyPlace | None = 
     chosen: dict[str, Callable[..., Any]] = {}
     if config.validation.save_predictions:
         chosen["pictures"] = PictureWriter
-    chosen["results plot"] = ResultsPlot
+    chosen |= {"results plot": ResultsPlot, "charts": Charts}
     trackers = {name: make for name, make in TRACKERS.items() if getattr(config.tracking, name)}
     if within is not None:
         trackers = {name: partial(make, within=within) for name, make in trackers.items()}
