@@ -16,10 +16,12 @@ from cabruca.config.views import explicit_keys
 from cabruca.errors import DataError
 from cabruca.evaluation import evaluate
 from cabruca.held_out_report import Facts, Numbers, report
+from cabruca.tracking.carding import write_card
 from cabruca.tracking.files import to_json, write_atomic
 from cabruca.tracking.log import RunLog
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.signals import stopping
+from cabruca.tracking.weights import read_source
 from cabruca.train.protocols import NOTICE
 
 _log = logging.getLogger("cabruca.run")
@@ -100,6 +102,7 @@ def _test(run_dir: RunDir, config: Config) -> Numbers:
     if testing.generate_report:
         facts = _facts(run_dir, config, checkpoint, files)
         write_atomic(run_dir.test / "report.md", report(facts, numbers))
+    write_card(run_dir, config, read_source(checkpoint).task)
     name = config.training.monitor_metric.removeprefix("val/")
     value = numbers.get(name)
     _log.info("test: %s %s; all numbers: %s", name, "-" if value is None else format(value, ".4g"),

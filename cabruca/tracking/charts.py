@@ -76,7 +76,7 @@ def count_scatter(found: Findings, title: str) -> bytes:
     headline(figure, title)
     head(axes, f"crowns a picture ({len(found.pictures)} pictures)", "in the truth", "found")
     _identity(axes, found.counts)
-    for k, name in enumerate(found.classes):
+    for k, name in enumerate(found.classes if found.counts.any() else ()):
         pairs = found.counts[:, k]
         if pairs.any():
             true, seen = pairs.sum(axis=0).tolist()
