@@ -1,7 +1,8 @@
 """Checkpoint files: written so that no kill can leave a broken one, read so that none can run code.
 
 A checkpoint `name.pth` has a sidecar `name.json`, `{epoch, step, metric, bytes, sha256, time}`, that tells other
-programs what is inside without unpickling anything. Both are prepared under hidden temporary names in the same
+programs what is inside without unpickling anything, and holds what validation said beside its metrics (`beside` of the
+state: the operating point). Both are prepared under hidden temporary names in the same
 folder, flushed to disk, and then renamed: the `.pth` first, its `.json` after it. Whoever looks between the two
 renames finds the new `.pth` vouched for by the prepared sidecar, so there is no moment without an intact file.
 """
@@ -29,6 +30,9 @@ FORMAT_VERSION = 1
 
 Sidecar = dict[str, Any]
 
+BESIDE = "beside"
+"""Key of a State whose mapping goes into the sidecar too."""
+
 
 def write(path: str | Path, state: State, *, metric: float | None) -> None:
     """Write `state` to `path` and its sidecar beside it, atomically and durably.
@@ -53,6 +57,7 @@ def write(path: str | Path, state: State, *, metric: float | None) -> None:
             torch.save(state, file)
             _flush(file.fileno())
         sidecar = {
+            **(state.get(BESIDE) or {}),
             "epoch": state.get("epoch"),
             "step": state.get("step"),
             "metric": metric if metric is not None and math.isfinite(metric) else None,
@@ -97,6 +102,29 @@ def copy(src: str | Path, dst: str | Path) -> None:
         raise CheckpointError(f"checkpoint {dst} could not be written ({_one_line(error)}); free disk space") from error
     finally:
         temporary.unlink(missing_ok=True)  # renaming one name of a file onto another name of it leaves both
+
+
+def amend(path: str | Path, facts: Sidecar) -> None:
+    """Put `facts` into the sidecar of `path`, whose other keys stay, atomically; the `.pth` is not touched. One that
+    came without a sidecar gets one.
+
+    Raises:
+        CheckpointError: missing or damaged, or the disk refused.
+    """
+    path = Path(path)
+    sidecar = sidecar_of(path)
+    if sidecar is None:
+        state = read(path)
+        sidecar = {"epoch": state.get("epoch"), "step": state.get("step"), "metric": None}
+        sidecar |= {"bytes": path.stat().st_size, "sha256": _sha256(path), "time": path.stat().st_mtime}
+    try:
+        _prepare(path, {**sidecar, **facts}).replace(path.with_suffix(".json"))
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path.stem}.json beside {path} could not be written ({_one_line(error)}); free disk space, or mend the "
+            "permissions"
+        ) from error
 
 
 def read(path: str | Path) -> State:
@@ -193,14 +221,20 @@ def _sidecars(path: Path) -> list[Sidecar]:
 
 def _publish(temporary: Path, path: Path, sidecar: Sidecar) -> None:
     """Prepare the sidecar, then rename file and sidecar, then make the renames durable."""
+    prepared = _prepare(path, sidecar)
+    temporary.replace(path)
+    prepared.replace(path.with_suffix(".json"))
+    _flush_folder(path.parent)
+
+
+def _prepare(path: Path, sidecar: Sidecar) -> Path:
+    """The sidecar of `path` on disk, under its hidden name."""
     prepared = _temporary(path.with_suffix(".json"))
     with prepared.open("w", encoding="utf-8") as file:
         json.dump(sidecar, file)
         file.flush()
         _flush(file.fileno())
-    temporary.replace(path)
-    prepared.replace(path.with_suffix(".json"))
-    _flush_folder(path.parent)
+    return prepared
 
 
 def _temporary(path: Path) -> Path:
