@@ -45,8 +45,9 @@ def wanted(config: Config) -> bool:
 def measure_best(run_dir: RunDir, config: Config, quiet: bool = False) -> Numbers | None:
     """Measure the best checkpoint on the test set and write `test/`; what goes wrong costs a warning, not the run.
 
-    `test/metrics.json` is one flat object, name -> number or null; `test/pictures/` holds truth beside prediction
-    and `test/plots/` curves, confusion, counts and diameters (`testing.save_outputs`); `test/report.md` is for people (`testing.generate_report`).
+    `test/metrics.json` is one flat object, name -> number or null; `test/pictures/` holds truth beside prediction,
+    `test/plots/` curves, confusion, counts and diameters (`testing.save_outputs`); `test/report.md` is for people
+    (`testing.generate_report`).
 
     Returns:
         The numbers; None where there is no test set, or where the test failed.

@@ -18,7 +18,9 @@ from cabruca.cli.options import read_map, worker_options
 @click.option("--annotations", required=True, metavar="COCO.json", help="The truth.")
 @click.option("--json", "json_path", metavar="OUT", help="Write one flat object, name -> number or null.")
 @click.option("--map", "entries", multiple=True, metavar="CATEGORY=CLASS", help="Dataset category -> class (repeat).")
-@click.option("--pictures", "pictures_dir", metavar="DIR", help="Draw truth beside prediction, curves and confusion here.")
+@click.option(
+    "--pictures", "pictures_dir", metavar="DIR", help="Draw truth beside prediction, curves and confusion here."
+)
 @click.option("--num-pictures", type=click.IntRange(min=0), default=8, show_default=True, help="Comparisons to draw.")
 @click.option("--inventory", metavar="FILE", help="Trees counted on the ground, JSON or CSV, to compare with.")
 @worker_options

@@ -81,7 +81,9 @@ def count_scatter(found: Findings, title: str) -> bytes:
         if pairs.any():
             true, seen = pairs.sum(axis=0).tolist()
             label = f"{name}: {seen} of {true}, off by {np.abs(pairs[:, 1] - pairs[:, 0]).mean():.1f} a picture"
-            axes.scatter(*pairs.T, s=34, color=class_color(k), alpha=0.75, edgecolor="white", linewidth=0.5, label=label)
+            axes.scatter(
+                *pairs.T, s=34, color=class_color(k), alpha=0.75, edgecolor="white", linewidth=0.5, label=label
+            )
     if found.counts.any():
         axes.legend(fontsize="small", frameon=False, labelcolor=INK, loc="upper left")
     else:

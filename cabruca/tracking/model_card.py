@@ -20,6 +20,7 @@ from cabruca.commands import command
 from cabruca.config.load import to_yaml
 from cabruca.config.schema import Config
 from cabruca.tracking.card_data import SetFacts
+from cabruca.tracking.card_text import CONSIDERATIONS, INTENDED, number, section, table
 from cabruca.tracking.run_dir import RunDir
 
 HEADLINES = (
@@ -71,11 +72,11 @@ def model_card(card: Card) -> str:
         f"---\n{to_yaml(_metadata(card))}---\n",
         f"# {card.run_dir.name}\n",
         _details(card),
-        _intended(card),
+        section("Intended use", INTENDED),
         _factors(card),
         _metrics(card),
         _data(card),
-        _considerations(),
+        section("Ethical considerations", CONSIDERATIONS),
         _caveats(card),
         _usage(card),
     ]
@@ -124,20 +125,7 @@ def _details(card: Card) -> str:
         "licence of the software": "Apache-2.0",
         "contact": "**to be filled in**",
     }
-    return _section("Model details", _table(["", ""], [[key, value] for key, value in rows.items()]))
-
-
-def _intended(card: Card) -> str:
-    return _section(
-        "Intended use",
-        [
-            "- Find, outline and count crowns, and map land cover, in drone and aerial imagery of cacao agroforestry that",
-            "  looks like the training data: the same bands, about the same ground sampling distance, season and light.",
-            "- For inventories, research and planning by people who check a sample of the result on the ground.",
-            "- Not for: deciding alone about land rights, certification, payment or felling; imagery of other forests or",
-            "  crops without a test on labels from there; other scales than those below.",
-        ],
-    )
+    return section("Model details", table(["", ""], [[key, value] for key, value in rows.items()]))
 
 
 def _factors(card: Card) -> str:
@@ -148,7 +136,7 @@ def _factors(card: Card) -> str:
     if target is not None:
         scale += f"; resampled to {target:g} m"
     named = ", ".join(sites[:20]) + (f" and {len(sites) - 20} more" if len(sites) > 20 else "")
-    return _section(
+    return section(
         "Factors",
         [
             f"- ground sampling distance: {scale}",
@@ -160,19 +148,26 @@ def _factors(card: Card) -> str:
 
 def _metrics(card: Card) -> str:
     if card.best is None:
-        return _section("Metrics", ["No checkpoint has been validated yet; this card is written anew when the run ends."])
-    told = [f"Of `{card.run_dir.best.name}`, after epoch {card.best.get('epoch')}, on the validation set. It was chosen by"]
+        return section(
+            "Metrics", ["No checkpoint has been validated yet; this card is written anew when the run ends."]
+        )
+    told = [
+        f"Of `{card.run_dir.best.name}`, after epoch {card.best.get('epoch')}, on the validation set. It was chosen by"
+    ]
     told += [f"`{card.config.training.monitor_metric}` on that set, so the numbers are somewhat too good.", ""]
     tested = bool(card.tested)
     head = ["metric", "validation", *(["test (held out)"] if tested else [])]
     rows = [
-        [name, _number(value), *([_number(card.tested.get(name))] if tested else [])]
+        [name, number(value), *([number(card.tested.get(name))] if tested else [])]
         for name, value in _headlines(card).items()
     ]
     known = [row for row in rows if row[1:] != ["-"] * (len(row) - 1)]
-    more = ["", f"Crowns are counted from a score of {_threshold(card)} on. Formulas: docs/metrics.md of cabruca.",
-            "Pictures: `plots/` (curves, confusion, counts, diameters), `predictions/` (truth beside prediction)."]  # fmt: skip
-    return _section("Metrics", [*told, *_table(head, known), *more])
+    more = [
+        "",
+        f"Crowns are counted from a score of {_threshold(card)} on. Formulas: docs/metrics.md of cabruca. Pictures:",
+        "`plots/` (curves, confusion, counts, diameters), `predictions/` (truth beside prediction).",
+    ]
+    return section("Metrics", [*told, *table(head, known), *more])
 
 
 def _data(card: Card) -> str:
@@ -186,20 +181,10 @@ def _data(card: Card) -> str:
         licences = ", ".join(own.licences) or "not stated in the file: **to be filled in**"
         lines += [f"- {own.images} pictures, {sum(own.crowns.values())} annotations", f"- licences: {licences}", ""]
         names = [*(n for n in classes if n in own.crowns), *sorted(own.crowns.keys() - {*classes})]
-        lines += _table(["class", "annotations", "with outline"],
+        lines += table(["class", "annotations", "with outline"],
                         [[n, str(own.crowns[n]), str(own.masks.get(n, 0))] for n in names])  # fmt: skip
         lines.append("")
-    return _section("Training and evaluation data", lines[:-1] or ["not known"])
-
-
-def _considerations() -> str:
-    return _section(
-        "Ethical considerations",
-        [
-            "Imagery may show homes, people and farms whose owners did not ask to be mapped: ask them before maps are",
-            "shared. Cabruca shelters protected trees; exact positions of rare species should not be published.",
-        ],
-    )
+    return section("Training and evaluation data", lines[:-1] or ["not known"])
 
 
 def _caveats(card: Card) -> str:
@@ -215,15 +200,17 @@ def _caveats(card: Card) -> str:
     if missing:
         lines.append(f"- No example in training: {', '.join(missing)}. They will not be found.")
     if not card.tested:
-        lines.append("- No held-out test was made: `data.test_annotations` names none. The numbers above chose the model.")
+        lines.append(
+            "- No held-out test was made: `data.test_annotations` names none. The numbers above chose the model."
+        )
     lines.append("- Crowns that grow into each other are one crown in the picture, and often here.")
-    return _section("Caveats and recommendations", lines)
+    return section("Caveats and recommendations", lines)
 
 
 def _usage(card: Card) -> str:
     best = card.run_dir.best
     words = ("--images", "PICTURES", "--annotations", "LABELS.json")
-    return _section(
+    return section(
         "How to use it",
         [
             "```bash",
@@ -283,23 +270,6 @@ def _commit(git: Any) -> str:
     if not isinstance(git, Mapping) or not git.get("commit"):
         return "an installed package"
     return f"commit {git['commit']}" + (", with changes" if git.get("changed") else "")
-
-
-def _section(title: str, lines: Sequence[str]) -> str:
-    return "\n".join([f"## {title}\n", *lines, ""])
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    cells = [titles, ["---", *["---:" if len(titles) > 2 or titles[-1] else "---"] * (len(titles) - 1)], *rows]
-    return [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in cells]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _number(value: Any) -> str:
-    return "-" if not isinstance(value, int | float) else f"{value:.4g}"
 
 
 def _read(path: Path) -> dict[str, Any]:

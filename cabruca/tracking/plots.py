@@ -24,7 +24,7 @@ MANY = 30
 
 
 class ResultsPlot(BaseCallback):
-    """Draws after each epoch, and when the run ends; where an epoch takes less than twenty drawings, not after each one.
+    """Draws after each epoch, or after some where epochs are shorter than twenty drawings, and when the run ends.
 
     A resumed run shows all of its epochs: what there was before is read from training_history.json.
     """
@@ -136,7 +136,7 @@ def _rates(history: Columns, monitor: str) -> Panel | None:
 
 def _gradient(history: Columns, monitor: str) -> Panel | None:
     names = _known(history, ["train/grad_norm"])
-    return _lines(history, {n: ("gradient norm", INK, 1.6) for n in names}, "gradient norm", log=True)
+    return _lines(history, dict.fromkeys(names, ("gradient norm", INK, 1.6)), "gradient norm", log=True)
 
 
 def _time(history: Columns, monitor: str) -> Panel | None:
@@ -180,7 +180,16 @@ def _lines(
         seen: list[float] = []
         for name, color in _behind(history, dashed or {}):
             epochs, values = _series(history, name)
-            axes.plot(epochs, values, color=color, linewidth=1.2, linestyle="--", alpha=0.7, marker=_marker(values), markersize=2)
+            axes.plot(
+                epochs,
+                values,
+                color=color,
+                linewidth=1.2,
+                linestyle="--",
+                alpha=0.7,
+                marker=_marker(values),
+                markersize=2,
+            )
             seen += values
         for name, (label, color, width) in lines.items():
             epochs, values = _series(history, name)

@@ -112,7 +112,6 @@ class WandbTracker(BaseCallback):
             send = command("sync", folder, program="wandb")
             _log.info("W&B kept this run offline; send it with: %s", send, extra=None if self._within else NOTICE)
 
-
     def _send_files(self) -> None:
         plots = {name: self._wandb.Image(str(file)) for name, file in plots_of(self._run_dir).items()}
         if plots:

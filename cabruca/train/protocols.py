@@ -76,8 +76,8 @@ class Validation:
 
     Attributes:
         pictures: truth beside prediction. findings: plain arrays behind the metrics, for those who draw them.
-        beside: plain facts about the weights that were validated, the same on every rank, that the checkpoints saved from
-            then on carry in their sidecars.
+        beside: plain facts about the weights that were validated, the same on every rank, that the checkpoints saved
+            from then on carry in their sidecars.
     """
 
     metrics: Metrics

@@ -110,9 +110,7 @@ def test_without_a_value_the_last_validation_is_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("resumed", "drawn"), [(3, 3), (2, 4)])
-def test_a_resumed_run_knows_the_best_before_unless_it_makes_it_again(
-    tmp_path: Path, resumed: int, drawn: int
-) -> None:
+def test_a_resumed_run_knows_the_best_before_unless_it_makes_it_again(tmp_path: Path, resumed: int, drawn: int) -> None:
     """Killed after the pictures of epoch 3 were drawn; going on from epoch 2 they are of epochs that are no more."""
     run = RunDir(tmp_path / "a")
     write_charts(run.plots, findings(3), "", {"epoch": 3, "metric": "val/mAP_50", "value": 0.9})
