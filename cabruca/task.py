@@ -237,10 +237,10 @@ def evaluate_windows(
             if runtime.is_main and len(pictures) < num_pictures:
                 pictures.append(draw_comparison(batch, output.predictions[b], b, spec, config))
     mask_labels = frozenset(torch.nonzero(_mask_trained(model)).flatten().tolist())
-    metrics = evaluator.compute(runtime, mask_labels=mask_labels, heads=config.model.heads)
+    metrics, findings = evaluator.measure(runtime, mask_labels=mask_labels, heads=config.model.heads)
     point = operating_point(evaluator.gathered, config, spec)
     beside = {} if point is None else {KEY: point.to_dict()}
-    return Validation({**_mean_losses(runtime.gather(losses)), **metrics}, pictures, beside)
+    return Validation({**_mean_losses(runtime.gather(losses)), **metrics}, pictures, beside, findings)
 
 
 def operating_point(records: Sequence[PictureRecord], config: Config, spec: InputSpec) -> OperatingPoint | None:

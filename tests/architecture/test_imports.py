@@ -18,7 +18,7 @@ PACKAGE = ROOT / "cabruca"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / "tests").rglob("*.py")])}
 
-LEAVES = {"_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands"}
+LEAVES = {"_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands", "findings"}
 JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task", "operating_point"}
 LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation"}
 ALLOWED: dict[str, set[str]] = {
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "commands": set(),
     "crops": set(),
     "ground": set(),
+    "findings": set(),
     "structures": {"crops", "ground"},
     "draws": set(),
     "runtime": {"errors"},
@@ -44,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "dry_run": LEAVES | {"config", "train", "tracking"},
     "preparing": JOINT | {"train", "tracking", "held_out"},
     "run": JOINT | {"train", "tracking", "dry_run", "preparing"},
-    "evaluation": JOINT | {"train"},
+    "evaluation": JOINT | {"train", "tracking.charting"},
     "served_model": JOINT | {"evaluation", "tracking.mlflow_model"},
     "held_out": LEAVES | {"config", "train.protocols", "tracking", "evaluation", "held_out_report"},
     "held_out_report": set(),
