@@ -16,6 +16,7 @@ from cabruca.model.segmenter import Segmenter
 from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
 from cabruca.structures import InputSpec
 from cabruca.task import evaluate_windows, evaluation_windows
+from cabruca.tracking.charting import write_charts
 from cabruca.train import checkpoint as checkpoints
 from cabruca.train.precision import resolve
 from cabruca.train.protocols import Validation
@@ -77,6 +78,7 @@ def evaluate(
     batch_size: int | None = None,
     num_pictures: int = 0,
     pictures_dir: str | Path | None = None,
+    plots_dir: str | Path | None = None,
     inventory: str | Path | None = None,
     runtime: Runtime | None = None,
 ) -> dict[str, float | None]:
@@ -88,6 +90,7 @@ def evaluate(
         score_threshold: crowns from here on are counted; batch_size: pictures of one size in a pass; None: as the
             checkpoint was trained.
         num_pictures: comparisons of truth and prediction to write into `pictures_dir`.
+        plots_dir: where precision, F1, confusion, counts and diameters are drawn, with the numbers in `findings.json`.
         inventory: trees that people counted on this ground, JSON or CSV, to compare with; None: no comparison.
         runtime: this process among those that evaluate together; None: it is alone, on `device`.
 
@@ -123,6 +126,8 @@ def evaluate(
     )
     if pictures_dir is not None:
         _write_pictures(found, Path(pictures_dir))
+    if plots_dir is not None and found.findings is not None and runtime.is_main:
+        write_charts(Path(plots_dir), found.findings, f"{Path(checkpoint).name} on {Path(annotations).name}")
     return {k: None if math.isnan(v) else v for k, v in sorted(found.metrics.items())}
 
 
