@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
@@ -121,3 +123,27 @@ def test_nobody_waits_for_the_disk(tmp_path: Path) -> None:
     storage: Any = open_storage(tmp_path / "optuna.db")
     with storage._file._backend.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 0
+
+
+def test_optuna_dashboard_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the driver has it open, too."""
+    optuna_dashboard = pytest.importorskip("optuna_dashboard")
+    study = line_study(tmp_path, search_space=space("adam", "sgd"), num_trials=14, **KEYS)
+    with session(study, monkeypatch) as driver:
+        number = driver.begin()
+        driver.report(number, 1, 0.25)
+        app = optuna_dashboard.wsgi(f"sqlite:///{StudyDir.of(study).optuna_db}")
+        (told,) = ask(app, "/api/studies")["study_summaries"]
+        assert told["study_name"] == "line"
+        (trial,) = ask(app, f"/api/studies/{told['study_id']}?after=0")["trials"]
+    assert (trial["number"], trial["state"]) == (0, "Running")
+    assert [(value["step"], value["value"]) for value in trial["intermediate_values"]] == [(1, 0.25)]
+    assert {param["name"] for param in trial["params"]} == set(space())
+
+
+def ask(app: Any, path: str) -> Any:
+    """What a page of the dashboard is told."""
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    environ["PATH_INFO"], _, environ["QUERY_STRING"] = path.partition("?")
+    return json.loads(b"".join(app(environ, lambda status, headers: None)))
