@@ -18,9 +18,9 @@ PACKAGE = ROOT / "cabruca"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / "tests").rglob("*.py")])}
 
-LEAVES = {"_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands"}
+LEAVES = {"_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands", "facts", "operating_point"}
 JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task"}
-LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation"}
+LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation", "predict"}
 ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
@@ -28,6 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "crops": set(),
     "ground": set(),
     "structures": {"crops", "ground"},
+    "facts": set(),
+    "operating_point": {"errors"},
     "draws": set(),
     "runtime": {"errors"},
     "config": LEAVES,
@@ -43,12 +45,13 @@ ALLOWED: dict[str, set[str]] = {
     "preparing": JOINT | {"train", "tracking", "held_out"},
     "run": JOINT | {"train", "tracking", "dry_run", "preparing"},
     "evaluation": JOINT | {"train"},
+    "predict": JOINT | {"train.checkpoint", "train.precision", "tracking", "evaluation"},
     "served_model": JOINT | {"evaluation", "tracking.mlflow_model"},
     "held_out": LEAVES | {"config", "train.protocols", "tracking", "evaluation", "held_out_report"},
     "held_out_report": set(),
     "study_report": LEAVES | {"config", "tracking"},
     "distributed": LOCAL | {"preparing", "study_report"},
-    "launch": LEAVES | {"config", "train.protocols", "run", "evaluation", "distributed"},
+    "launch": LEAVES | {"config", "train.protocols", "run", "evaluation", "predict", "distributed"},
     "study_looks": LEAVES | {"config", "tracking", "study_report"},
     "tuning": LEAVES | {"config", "tracking", "study_report", "distributed"},
     "demo_study": LEAVES | {"config", "data", "tracking", "tuning"},
@@ -66,6 +69,7 @@ THIRD_PARTY = {
     "pyarrow": {"distributed"},
     "streamlit": {"monitor"},
     "rasterio": {"data"},
+    "pyogrio": {"data", "predict"},
     "mlflow": {"tracking/mlflow_client.py", "tracking/mlflow_model.py", "tracking/environment.py"},
     "wandb": {"tracking/wandb.py", "tracking/environment.py"},
     "timm": {"model"},
