@@ -63,7 +63,8 @@ class Teller:
         now = time.monotonic()
         began, first = self._began.setdefault(picture.name, (now, done_px))
         left = (now - began) * (total - done_px) / (done_px - first) if done_px > first else float("inf")
-        text = f"{_size(picture, done_px)} of {_size(picture, total)} {_unit(picture)}, {crowns} crowns, {duration(left)} left"
+        done = f"{_size(picture, done_px)} of {_size(picture, total)} {_unit(picture)}"
+        text = f"{done}, {crowns} crowns, {duration(left)} left"
         if self._bar is not None:
             if self._task is None or self._bar.tasks[-1].description != Path(picture.name).name:
                 self._task = self._bar.add_task(Path(picture.name).name, total=total, text="")

@@ -11,14 +11,14 @@ from cabruca.predict.reading import Network, Reader, look_at
 from cabruca.predict.windows import Window
 
 Windows = Sequence[Window]
+Looked = tuple[Windows, list[Look]]
+"""A batch, and what was seen in it."""
 
 
 class Pool(Protocol):
     """Looks at batches of windows, wherever; the answers come in the order of the batches."""
 
-    def looks(
-        self, reader: Reader, reading: Reading, batches: Iterable[Windows]
-    ) -> Iterator[tuple[Windows, list[Look]]]:
+    def looks(self, reader: Reader, reading: Reading, batches: Iterable[Windows]) -> Iterator[Looked]:
         """Each batch with what was seen in it; windows that show nothing are not seen."""
         ...
 
@@ -33,9 +33,7 @@ class InProcess:
     def __init__(self, network: Network) -> None:
         self._network = network
 
-    def looks(
-        self, reader: Reader, reading: Reading, batches: Iterable[Windows]
-    ) -> Iterator[tuple[Windows, list[Look]]]:
+    def looks(self, reader: Reader, reading: Reading, batches: Iterable[Windows]) -> Iterator[Looked]:
         with ThreadPoolExecutor(1, thread_name_prefix="cabruca-read") as ahead:
             pending = None
             for batch in batches:

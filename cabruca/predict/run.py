@@ -65,7 +65,7 @@ class Silent:
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of it. `finished` False: stopped and saved. `crowns`: written to the map. `seconds`: of this process."""
+    """What came of it. `finished` False: stopped and saved. `crowns`: of the map. `seconds`: of this process."""
 
     finished: bool
     out: Path
@@ -248,7 +248,7 @@ class _Scene:
             yield batch
 
     def _done_px(self, window: Window) -> int:
-        x0, y0, x1, y1 = window.core
+        _, y0, x1, y1 = window.core
         return y0 * self._scene.grid.hw[1] + x1 * (y1 - y0)
 
     def _keep(self, crowns: list[Row], cells: list[Row]) -> None:
@@ -266,8 +266,6 @@ class _Scene:
         score = json.dumps(dict(plan.score))
         row = self._sweep.plot_row(score=score, checkpoint=plan.checkpoint, sha256=plan.sha256)
         if self._sweep.totals.known_px == 0:
-            self._watcher.say(
-                f"'{row['image']}' shows nothing but NoData in the area looked at; the map has no crown of it"
-            )
+            self._watcher.say(f"'{row['image']}' shows nothing but NoData where it was looked at: no crown, 0 ha")
         self._plots.append(row)
         self._journal.save({"scene": self._scene.number + 1, "plots": self._plots})
