@@ -34,12 +34,13 @@ def training_facts(pictures: PictureSet) -> TrainingFacts:
         found = [table.diameter(k) for k in _spread(rows, MEASURED_CROWNS)]
         px += found
         metres += [] if gsd_m is None else [d * gsd_m for d in found]
-    names = pictures.spec.instance_classes
+    names, everyone = pictures.spec.instance_classes, list(enumerate(pictures.pictures))
     return TrainingFacts(
         gsd_m=float(np.median(scales)) if scales else None,
         crown_diameter_p95_px=_p95(px),
         crown_diameter_p95_m=_p95(metres),
         masks={name: pictures.has_masks(label) for label, name in enumerate(names, 1)},
+        land_cover=any(p.image.semantic_mask is not None or pictures.paints(i) for i, p in everyone),
     )
 
 

@@ -94,8 +94,11 @@ def check_heads(plan: Plan, heads: Sequence[str]) -> None:
     """
     if "instance" not in heads:
         raise ConfigError(f"checkpoint {plan.checkpoint} has no instance head, so it finds no crowns; train with one")
-    missing = [name for name in ("semantic", "density") if name not in heads]
-    if missing:
-        lost = {"semantic": "canopy and shade cover stay empty", "density": "there is no raster of canopy density"}
-        plan.notes.append(f"the checkpoint has no {' and no '.join(missing)} head: " +
-                          ", ".join(lost[name] for name in missing))  # fmt: skip
+    if not plan.facts.land_cover:
+        plan.notes.append(
+            "the checkpoint never saw land cover (its training crowns are boxes), so its semantic and density heads "
+            "mean nothing: canopy and shade cover stay empty, and there are no rasters of them"
+        )
+        return
+    lost = {"semantic": "canopy and shade cover stay empty", "density": "there is no raster of canopy density"}
+    plan.notes.extend(f"the checkpoint has no {name} head: {said}" for name, said in lost.items() if name not in heads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,8 @@ class Reading:
     Attributes:
         hw: of the grid. thresholds: label -> score from which on a crown is kept. tree_ids: semantic ids of the
             instance classes; shade_id: of `shade_tree`, None where there is no such class.
-        planes: keep the dense outputs. area: geometry in grid px, None: all.
+        planes: keep the dense outputs. area: geometry in grid px, None: all. dense: whether the dense heads mean
+            anything.
     """
 
     hw: tuple[int, int]
@@ -82,19 +83,29 @@ class Reading:
     shade_id: int | None
     planes: bool
     area: Any = None
+    dense: bool = True
 
     @classmethod
     def of(
-        cls, hw: tuple[int, int], spec: InputSpec, score: Mapping[str, float], *, planes: bool, area: Any = None
+        cls,
+        hw: tuple[int, int],
+        spec: InputSpec,
+        score: Mapping[str, float],
+        *,
+        planes: bool,
+        area: Any = None,
+        dense: bool = True,
     ) -> Reading:
         names = spec.semantic_classes
         labels = {k: score[name] for k, name in enumerate(spec.instance_classes, 1)}
         trees = tuple(names.index(n) for n in spec.instance_classes if n in names)
         shade = names.index("shade_tree") if "shade_tree" in names else None
-        return cls(hw, labels, trees, shade, planes, area)
+        return cls(hw, labels, trees, shade, planes, area, dense)
 
     def look(self, window: Window, prediction: Prediction, valid: Bools) -> Look:
         """`valid`: bool `[h, w]` of the window, NoData False."""
+        if not self.dense:
+            prediction = replace(prediction, semantic=None, density=None)
         semantic = None if prediction.semantic is None else prediction.semantic.numpy()
         tree = None if semantic is None else np.isin(semantic, self.tree_ids)
         known = valid if self.area is None else valid & inside(self.area, *window.rect)

@@ -212,7 +212,14 @@ class _Scene:
         """All windows that are left; False: asked to stop, and saved."""
         plan, scene = self._plan, self._scene
         reader = Reader(scene.picture.path, scene.grid, plan.spec, scene.picture.gsd_m)
-        reading = Reading.of(scene.grid.hw, plan.spec, plan.score, planes=self._planes is not None, area=scene.area)
+        reading = Reading.of(
+            scene.grid.hw,
+            plan.spec,
+            plan.score,
+            planes=self._planes is not None,
+            area=scene.area,
+            dense=plan.facts.land_cover,
+        )
         saved = time.monotonic()
         for batch, looks in pool.looks(reader, reading, self._batches()):
             for look in looks:

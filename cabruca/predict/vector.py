@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -86,6 +87,8 @@ def _append(package: Path, layer: str, fields: Fields, rows: Iterable[Row], crs:
     from pyogrio.errors import DataLayerError, DataSourceError
 
     parts = _parts(rows)
+    if crs is None:
+        warnings.filterwarnings("ignore", message="'crs' was not provided")
     try:
         for part in chain([next(parts, [])], parts):  # a layer without rows is written too
             pyogrio.raw.write(
