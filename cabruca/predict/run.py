@@ -211,7 +211,7 @@ class _Scene:
     def predict(self, pool: Pool) -> bool:
         """All windows that are left; False: asked to stop, and saved."""
         plan, scene = self._plan, self._scene
-        reader = Reader(scene.picture.path, scene.grid, plan.spec, scene.picture.gsd_m)
+        reader = Reader(scene.picture.path.absolute(), scene.grid, plan.spec, scene.picture.gsd_m)
         reading = Reading.of(
             scene.grid.hw,
             plan.spec,

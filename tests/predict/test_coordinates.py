@@ -1,4 +1,4 @@
-"""Every crown lies where it was drawn, in map units: degrees, metres, rotated and south-up rasters, resampled or not."""
+"""Every crown lies where it was drawn, in map units: degrees, metres, rotated and south-up rasters, any resampling."""
 
 from __future__ import annotations
 
