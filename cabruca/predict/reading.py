@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from cabruca.data import raster
+from cabruca.data.sparse import Blocks
 from cabruca.predict.found import Look, Reading
 from cabruca.predict.windows import STRIDE_PX, Grid, Window
 from cabruca.structures import Batch, Crowns, InputSpec, Prediction, Sample, collate
@@ -50,6 +52,11 @@ class Reader:
     spec: InputSpec
     gsd_m: float | None
 
+    @property
+    def blocks(self) -> Blocks:
+        """Which were written."""
+        return _blocks_of(self.path, self.grid.hw, self.path.stat().st_mtime_ns)
+
     def read(self, windows: Sequence[Window]) -> list[Pixels]:
         """The windows that show anything.
 
@@ -61,6 +68,9 @@ class Reader:
 
     def _read(self, window: Window) -> Pixels | None:
         pixels, valid = raster.read(self.path, self.spec.bands, window.rect, grid_hw=self.grid.hw)
+        written = self.blocks.written(window.rect)
+        if written is not None:
+            valid &= written
         if not valid.any():
             return None
         image = torch.from_numpy(pixels.astype(np.float32)) / self.spec.scale
@@ -98,6 +108,11 @@ def look_at(network: Network, read: Sequence[Pixels], reading: Reading) -> list[
         return []
     predictions = network(collate([p.sample for p in read]))
     return [reading.look(p.window, found, p.valid) for p, found in zip(read, predictions, strict=True)]
+
+
+@lru_cache(maxsize=4)
+def _blocks_of(path: Path, grid_hw: tuple[int, int], changed_ns: int) -> Blocks:
+    return Blocks(path, grid_hw)
 
 
 def _padded(length: int) -> int:

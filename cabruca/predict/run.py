@@ -240,12 +240,12 @@ class _Scene:
     def _batches(self) -> Iterator[Windows]:
         """Windows that may show something, `batch_size` at a time; a new batch begins where a state was saved."""
         grid, area, batch = self._scene.grid, self._scene.area, list[Window]()
-        blocks = Blocks(self._scene.picture.path)
+        blocks = Blocks(self._scene.picture.path, grid.hw)
         for index in range(self._next, len(grid)):
             window = grid.window(index)
             if area is not None and not area.intersects(shapely.box(*window.box)):
                 continue
-            if blocks.empty(window.rect, grid.hw):
+            if blocks.empty(window.rect):
                 continue
             batch.append(window)
             if len(batch) == self._plan.batch_size:

@@ -72,7 +72,7 @@ class Perfect:
         left, top = round(float(image[0, row, column])) - column, round(float(image[1, row, column])) - row
         boxes, labels, crops = [], [], []
         for mask, label in zip(self._masks, self._labels, strict=True):
-            part = mask[top : top + height, left : left + width]
+            part = cut(mask, left, top, hw)
             ys, xs = np.nonzero(part)
             if ys.size == 0:
                 continue
@@ -81,7 +81,7 @@ class Perfect:
             labels.append(label)
             crops.append((int(x0), int(y0), part[y0:y1, x0:x1].astype(np.uint8)))
         n = len(boxes)
-        land = self._land[top : top + height, left : left + width]
+        land = cut(self._land, left, top, hw)
         return Prediction(
             boxes_xyxy_px=torch.tensor(np.array(boxes, dtype=np.float32).reshape(-1, 4)),
             scores=torch.full((n,), 0.9),
@@ -91,6 +91,15 @@ class Perfect:
             crown_diameter_px=None,
             density=torch.full((-(-height // 32), -(-width // 32)), 0.25),
         )
+
+
+def cut(plane: np.ndarray[Any, Any], left: int, top: int, hw: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """A window of `plane`, zero outside of it."""
+    out = np.zeros(hw, dtype=plane.dtype)
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = max(y0, min(top + hw[0], plane.shape[0])), max(x0, min(left + hw[1], plane.shape[1]))
+    out[y0 - top : y1 - top, x0 - left : x1 - left] = plane[y0:y1, x0:x1]
+    return out
 
 
 def write_coordinates(
