@@ -71,6 +71,16 @@ def nothing(axes: Any, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", color=FADED, transform=axes.transAxes)
 
 
+def logarithmic(axes: Any) -> None:
+    """An upright axis in powers of ten, with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def png(figure: Any) -> bytes:
     """The figure as a PNG."""
     out = io.BytesIO()
