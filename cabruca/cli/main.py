@@ -28,6 +28,8 @@ COMMANDS = {
     "evaluate": ("cabruca.cli.evaluate:evaluate", "Measure a checkpoint on a labelled data set."),
     "checkpoints": ("cabruca.cli.checkpoints:checkpoints", "List, show, verify or prune a run's checkpoints."),
     "compare": ("cabruca.cli.compare:compare", "Compare the metrics and configurations of runs."),
+    "monitor": ("cabruca.cli.monitor:monitor", "Follow runs, studies and maps in a browser."),
+    "ui": ("cabruca.cli.ui:ui", "Open MLflow, TensorBoard or Optuna's dashboard on what was logged."),
     "data": ("cabruca.cli.data:data", "Draw a practice plot, check a data set, or count what is in it."),
     "config": ("cabruca.cli.config:config", "Show or validate a configuration file."),
     "doctor": ("cabruca.cli.doctor:doctor", "Look whether this machine can train, and how well."),
