@@ -61,7 +61,7 @@ def _upright(study: Study, key: str, own: Sequence[TrialState], axes: Axes) -> l
     parameter = study.space[key]
     if parameter.kind == "choice":
         names = list(dict.fromkeys(map(parameter_value, (*parameter.choices, *values))))
-        axes.set_yticks(range(len(names)), [name[:16] for name in names], fontsize="small")
+        axes.set_yticks(range(len(names)), [_cut(name, 16) for name in names], fontsize="small")
         axes.set_ylim(-0.5, len(names) - 0.5)
         return [float(names.index(parameter_value(value))) for value in values]
     if parameter.kind == "loguniform":
@@ -103,7 +103,7 @@ def _scaled(study: Study, key: str, own: Sequence[TrialState], axes: Axes, place
     tried = [t.params[key] for t in own if key in t.params]
     names = list(dict.fromkeys(map(parameter_value, (*parameter.choices, *tried))))
     for k, name in enumerate(names):
-        axes.text(place + 0.03, k / max(len(names) - 1, 1), name[:18], fontsize="x-small", va="bottom", zorder=5)
+        axes.text(place + 0.03, k / max(len(names) - 1, 1), _cut(name, 22), fontsize="x-small", va="bottom", zorder=5)
     at = {name: k / max(len(names) - 1, 1) for k, name in enumerate(names)}
     return [at[parameter_value(t.params[key])] if key in t.params else np.nan for t in own]
 
@@ -153,6 +153,10 @@ def rungs(study: Study, state: StudyState) -> bytes | None:
 
     axes.legend(fontsize="small", frameon=False)
     return png_of(figure)
+
+
+def _cut(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _valued(study: Study, state: StudyState) -> list[TrialState]:

@@ -7,8 +7,7 @@ import math
 import time
 from typing import Any
 
-CLASS_COLORS = ("#c98200", "#0b79a8", "#b23a77", "#5b7f2a", "#7a5cc4", "#8a5a3c")
-"""One a class, in order; repeated when there are more."""
+from cabruca.findings import CLASS_COLORS
 
 INK, FADED, ACCENT = "#22302a", "#9aa5a0", "#c1440e"
 """Text and first lines; what stands behind; what is to be seen."""

@@ -16,11 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-
-sys.path[:0] = [str(Path(__file__).parents[2] / "tests" / "support")]
-
 import torch
-from drawn import SPEC, crowns_of, drawn_sample
 
 from cabruca.config.schema import ValidationConfig
 from cabruca.findings import Findings
@@ -29,6 +25,10 @@ from cabruca.runtime import Runtime
 from cabruca.structures import Prediction, collate
 from cabruca.tracking.charting import write_charts
 from cabruca.tracking.plots import draw
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "tests" / "support")]
+
+from drawn import SPEC, crowns_of, drawn_sample  # noqa: E402 - beside the tests
 
 NAMES = ("train/total_loss", "val/total_loss", "train/loss_instance", "train/loss_semantic", "val/mAP", "val/mAP_50")
 NAMES += ("val/mIoU", "val/canopy_iou", "val/total_count_accuracy", "lr/heads", "lr/backbone", "train/grad_norm")
@@ -70,8 +70,8 @@ def main() -> None:
     own.measure(alone, mask_labels=labels)
     for k in range(given.rounds):
         with (
-            mock.patch.object(detection, "_curves", lambda *_: {}),
-            mock.patch.object(evaluator, "findings_of", lambda *_, **__: nothing),
+            mock.patch.object(detection, "_curves", return_value={}),
+            mock.patch.object(evaluator, "findings_of", return_value=nothing),
         ):
             bare = seconds(lambda: own.measure(alone, mask_labels=labels))
         whole = seconds(lambda: own.measure(alone, mask_labels=labels))
