@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cabruca.config.load import config_from_dict
 from cabruca.config.schema import Config
 from cabruca.errors import CabrucaError, CheckpointError
+from cabruca.facts import TrainingFacts
 from cabruca.measuring import inventory_of, name_unknown_scales
 from cabruca.model.build import build_model
 from cabruca.model.segmenter import Segmenter
@@ -22,14 +24,35 @@ from cabruca.train.precision import resolve
 from cabruca.train.protocols import Validation
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint holds: the network, on the CPU in eval mode, its configuration and input specification, and
+    the facts of its training data (None in checkpoints of before)."""
+
+    model: Segmenter
+    config: Config
+    spec: InputSpec
+    facts: TrainingFacts | None
+
+
 def load_model(checkpoint: str | Path) -> tuple[Segmenter, Config, InputSpec]:
     """The network of a checkpoint, on the CPU in eval mode, with its configuration and input specification.
 
     Raises:
         CheckpointError: missing, damaged, or not a cabruca checkpoint.
     """
+    found = load_trained(checkpoint)
+    return found.model, found.config, found.spec
+
+
+def load_trained(checkpoint: str | Path) -> Trained:
+    """Everything that a checkpoint knows.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a cabruca checkpoint.
+    """
     state = checkpoints.read(Path(checkpoint))
-    config, spec = _described(checkpoint, state)
+    config, spec, facts = _described(checkpoint, state)
     try:
         # the weights come from the checkpoint, so none are fetched; frozen batch norm keeps its place all the same
         model = build_model(config, spec, weights=False)
@@ -40,14 +63,16 @@ def load_model(checkpoint: str | Path) -> tuple[Segmenter, Config, InputSpec]:
         raise CheckpointError(
             f"the weights of {checkpoint} do not fit its own configuration ({_reason(error)}); use another checkpoint"
         ) from error
-    return model.eval(), config, spec
+    return Trained(model.eval(), config, spec, facts)
 
 
-def _described(checkpoint: str | Path, state: Mapping[str, Any]) -> tuple[Config, InputSpec]:
-    """Configuration and input specification, whatever the file holds in their places."""
+def _described(checkpoint: str | Path, state: Mapping[str, Any]) -> tuple[Config, InputSpec, TrainingFacts | None]:
+    """Configuration, input specification and facts, whatever the file holds in their places."""
     try:
         config = config_from_dict(state["config"])
         spec = InputSpec.from_dict(state["task"]["input"])
+        told = state["task"].get("data")
+        facts = None if told is None else TrainingFacts.from_dict(told)
         lengths = {len(spec.bands), len(spec.mean), len(spec.std)}
         numbers = [*spec.mean, *spec.std, spec.scale]
         if len(lengths) > 1 or not all(isinstance(v, int | float) for v in numbers):
@@ -57,7 +82,7 @@ def _described(checkpoint: str | Path, state: Mapping[str, Any]) -> tuple[Config
             f"{checkpoint} does not describe its input and configuration ({_reason(error)}): it is not a checkpoint of "
             f"a cabruca training run; give one from a run's checkpoints folder"
         ) from error
-    return config, spec
+    return config, spec, facts
 
 
 def _reason(error: Exception) -> str:

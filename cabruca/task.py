@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from cabruca.config.schema import Config
 from cabruca.config.stages import tile_size_at
 from cabruca.data.dataset import EvaluationWindows, TrainWindows, input_spec
+from cabruca.data.facts import training_facts
 from cabruca.data.loaders import evaluation_batches, train_batches
+from cabruca.facts import TrainingFacts
 from cabruca.ground import Inventory
 from cabruca.measuring import inventory_of, metric_names, name_unknown_scales
 from cabruca.metrics.evaluator import Evaluator
@@ -52,6 +54,7 @@ class CabrucaTask:
         self._by_tile: dict[int, TrainWindows] = {}
         self._validation: EvaluationWindows | None = None
         self._inventory: dict[str, Inventory] | None = None
+        self._facts: TrainingFacts | None = None
         self._silent_heads_named = False
 
     @property
@@ -155,7 +158,10 @@ class CabrucaTask:
         return found
 
     def state(self) -> State:
-        return {"input": self.spec.to_dict()}
+        """How pictures become input and, once training data was opened, what it says of itself (`TrainingFacts`)."""
+        if self._facts is None and self._train is not None:
+            self._facts = training_facts(self._train.pictures)
+        return {"input": self.spec.to_dict(), **({} if self._facts is None else {"data": self._facts.to_dict()})}
 
 
 def pin_memory(config: Config, runtime: Runtime) -> bool:

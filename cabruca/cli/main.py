@@ -27,6 +27,7 @@ COMMANDS = {
     "train": ("cabruca.cli.train:train", "Train the network; stop and resume at any step."),
     "tune": ("cabruca.cli.tune:tune", "Search the best settings over many trials."),
     "evaluate": ("cabruca.cli.evaluate:evaluate", "Measure a checkpoint on a labelled data set."),
+    "predict": ("cabruca.cli.predict:predict", "Map the crowns of an orthomosaic."),
     "checkpoints": ("cabruca.cli.checkpoints:checkpoints", "List, show, verify or prune a run's checkpoints."),
     "compare": ("cabruca.cli.compare:compare", "Compare the metrics and configurations of runs."),
     "monitor": ("cabruca.cli.monitor:monitor", "Follow runs, studies and maps in a browser."),
