@@ -20,6 +20,7 @@ import click
 
 from cabruca._version import __version__
 from cabruca.cli.lazy import LazyGroup
+from cabruca.cli.looks import say_error
 from cabruca.errors import CabrucaError, TrainingDiverged, did_you_mean
 
 COMMANDS = {
@@ -70,7 +71,7 @@ def _report(error: Exception) -> int:
         raise error
     from cabruca.tracking.secrets import hide  # an error may quote an address, with its password
 
-    click.echo(f"cabruca: error: {hide(' '.join(line.split()))}", err=True)
+    say_error(hide(" ".join(line.split())))
     return 130 if isinstance(error, click.Abort) else 1 if isinstance(error, TrainingDiverged) else 2
 
 
