@@ -42,6 +42,7 @@ class Evaluator:
         self.min_visible_share = min_visible_share
         self.inventory = inventory
         self.records: dict[str, PictureRecord] = {}
+        self.gathered: list[PictureRecord] = []
         self._survey: SurveySettings | None = None
         if config.calculate_agroforestry_metrics:
             self._survey = SurveySettings.of(
@@ -70,7 +71,8 @@ class Evaluator:
         mask_labels: frozenset[int] = frozenset(),
         heads: Collection[str] = ("instance", "semantic"),
     ) -> dict[str, float]:
-        """Every metric, the same on every rank; NaN where one is undefined.
+        """Every metric, the same on every rank; NaN where one is undefined. Afterwards `gathered` are the records of all
+        ranks, by picture.
 
         Args:
             mask_labels: labels whose masks the network has learnt.
@@ -80,7 +82,7 @@ class Evaluator:
         everyone: dict[str, PictureRecord] = {}
         for part in runtime.gather(self.records):
             everyone.update(part)
-        records = [everyone[k] for k in sorted(everyone)]
+        records = self.gathered = [everyone[k] for k in sorted(everyone)]
         matrices = [r.confusion for r in records if r.confusion is not None and "semantic" in heads]
         pixels = np.sum(matrices, axis=0) if matrices else None
         names, cap = self.instance_names, self.config.max_detections

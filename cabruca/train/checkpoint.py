@@ -1,7 +1,8 @@
 """Checkpoint files: written so that no kill can leave a broken one, read so that none can run code.
 
 A checkpoint `name.pth` has a sidecar `name.json`, `{epoch, step, metric, bytes, sha256, time}`, that tells other
-programs what is inside without unpickling anything. Both are prepared under hidden temporary names in the same
+programs what is inside without unpickling anything, and holds what validation said beside its metrics (`beside` of the
+state: the operating point). Both are prepared under hidden temporary names in the same
 folder, flushed to disk, and then renamed: the `.pth` first, its `.json` after it. Whoever looks between the two
 renames finds the new `.pth` vouched for by the prepared sidecar, so there is no moment without an intact file.
 """
@@ -22,19 +23,15 @@ from torch import Tensor
 
 from cabruca.errors import CheckpointError
 from cabruca.train.protocols import State
-from cabruca.train.sidecar import (
-    is_intact,
-    newest_intact,
-    sha256_of,
-    sidecar_of,
-    temporary_name,
-    vouched,
-)
+from cabruca.train.sidecar import Sidecar, is_intact, newest_intact, sha256_of, sidecar_of, temporary_name, vouched
 
-__all__ = ["FORMAT_VERSION", "copy", "is_intact", "newest_intact", "read", "sidecar_of", "write"]
+__all__ = ["BESIDE", "FORMAT_VERSION", "amend", "copy", "is_intact", "newest_intact", "read", "sidecar_of", "write"]
 
 FORMAT_VERSION = 1
 """Raised when the keys of a State change their meaning; a reader refuses what is newer than itself."""
+
+BESIDE = "beside"
+"""Key of a State whose mapping goes into the sidecar too."""
 
 
 def write(path: str | Path, state: State, *, metric: float | None) -> None:
@@ -60,6 +57,7 @@ def write(path: str | Path, state: State, *, metric: float | None) -> None:
             torch.save(state, file)
             _flush(file.fileno())
         sidecar = {
+            **(state.get(BESIDE) or {}),
             "epoch": state.get("epoch"),
             "step": state.get("step"),
             "metric": metric if metric is not None and math.isfinite(metric) else None,
@@ -106,6 +104,29 @@ def copy(src: str | Path, dst: str | Path) -> None:
         temporary.unlink(missing_ok=True)  # renaming one name of a file onto another name of it leaves both
 
 
+def amend(path: str | Path, facts: Sidecar) -> None:
+    """Put `facts` into the sidecar of `path`, whose other keys stay, atomically; the `.pth` is not touched. One that
+    came without a sidecar gets one.
+
+    Raises:
+        CheckpointError: missing or damaged, or the disk refused.
+    """
+    path = Path(path)
+    sidecar = sidecar_of(path)
+    if sidecar is None:
+        state = read(path)
+        sidecar = {"epoch": state.get("epoch"), "step": state.get("step"), "metric": None}
+        sidecar |= {"bytes": path.stat().st_size, "sha256": sha256_of(path), "time": path.stat().st_mtime}
+    try:
+        _prepare(path, {**sidecar, **facts}).replace(path.with_suffix(".json"))
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path.stem}.json beside {path} could not be written ({_one_line(error)}); free disk space, or mend the "
+            "permissions"
+        ) from error
+
+
 def read(path: str | Path) -> State:
     """Read a checkpoint on the CPU, tensors and plain containers only.
 
@@ -146,16 +167,22 @@ def _load(path: Path) -> Any:
         raise CheckpointError(f"checkpoint {path} is damaged ({_one_line(error)}); {_OTHER}") from error
 
 
-def _publish(temporary: Path, path: Path, sidecar: dict[str, Any]) -> None:
+def _publish(temporary: Path, path: Path, sidecar: Sidecar) -> None:
     """Prepare the sidecar, then rename file and sidecar, then make the renames durable."""
+    prepared = _prepare(path, sidecar)
+    temporary.replace(path)
+    prepared.replace(path.with_suffix(".json"))
+    _flush_folder(path.parent)
+
+
+def _prepare(path: Path, sidecar: Sidecar) -> Path:
+    """The sidecar of `path` on disk, under its hidden name."""
     prepared = temporary_name(path.with_suffix(".json"))
     with prepared.open("w", encoding="utf-8") as file:
         json.dump(sidecar, file)
         file.flush()
         _flush(file.fileno())
-    temporary.replace(path)
-    prepared.replace(path.with_suffix(".json"))
-    _flush_folder(path.parent)
+    return prepared
 
 
 def _flush(descriptor: int) -> None:

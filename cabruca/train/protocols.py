@@ -71,10 +71,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Validation:
-    """What a pass over the validation set found; the loop adds the `val/` in front of each name."""
+    """What a pass over the validation set found; the loop adds the `val/` in front of each name.
+
+    `beside`: plain facts about the weights that were validated, the same on every rank, that the checkpoints saved from
+    then on carry in their sidecars.
+    """
 
     metrics: Metrics
     pictures: Sequence[Picture] = ()
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
 
 Autocast = Callable[[], AbstractContextManager[Any]]

@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / "tests").rglob("*.py")])}
 
 LEAVES = {"_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands"}
-JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task"}
+JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task", "operating_point"}
 LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation"}
 ALLOWED: dict[str, set[str]] = {
     "_version": set(),
@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": LEAVES | {"config"},
     "pictures": LEAVES | {"config", "train.protocols"},
     "measuring": LEAVES | {"config", "data", "metrics"},
+    "operating_point": {"errors", "train.checkpoint"},
     "task": JOINT | {"train.protocols"},
     "tracking": LEAVES
     | {"__init__", "config", "train.protocols", "train.checkpoint", "train.sidecar"},  # __init__: where it lies
