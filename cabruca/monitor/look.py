@@ -54,6 +54,8 @@ class Books:
     studies: StudyShelf = field(init=False)
     optuna: Kept[Any] = field(default_factory=lambda: Kept(10))
     crowns: Kept[Crowns] = field(default_factory=lambda: Kept(4))
+    steps: Kept[list[int]] = field(default_factory=lambda: Kept(200))
+    earlier: Kept[dict[str, bytes]] = field(default_factory=lambda: Kept(40))
     overviews: Kept[Overview] = field(default_factory=lambda: Kept(8))
     _rows: Kept[Rows] = field(default_factory=lambda: Kept(50))
 

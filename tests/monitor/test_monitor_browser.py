@@ -65,7 +65,7 @@ def training(outputs: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]
     given.write_text(json.dumps(config.to_dict()))
     support = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "LINE_SLEEP_S": "0.25"}
     process = subprocess.Popen(child_command(given), env={**os.environ, **support}, stdout=subprocess.DEVNULL)
-    until(lambda: (outputs / "live" / "training_history.json").is_file(), 90, "a first epoch")
+    until((outputs / "live" / "training_history.json").is_file, 90, "a first epoch")
     yield process
     process.kill()
     process.wait()

@@ -16,6 +16,7 @@ from monitor_files import draw_checkpoint, draw_run, draw_study
 from cabruca.errors import CabrucaError, CheckpointError, RunError
 from cabruca.monitor.checkpoints import CheckpointBooks, uses_of
 from cabruca.monitor.compare import best_places, coordinates_of, curves_of, direction_of, metrics_of, stories_of
+from cabruca.monitor.earlier import pictures_at, steps_with_pictures
 from cabruca.monitor.left import environment_of, pictures_by_epoch, settings_of, tail
 from cabruca.monitor.notes import read_notes, write_notes
 from cabruca.monitor.places import inside, names_of
@@ -264,6 +265,24 @@ def test_what_else_a_run_leaves(tmp_path: Path) -> None:
         make(name)
     found = {epoch: [path.name for path in paths] for epoch, paths in pictures_by_epoch(run).items()}
     assert found == {3: ["val_a.png"], 12: ["val_b_epoch_12.png"], None: ["val_a.png"]}
+
+
+def test_pictures_of_earlier_validations_come_from_tensorboard(tmp_path: Path) -> None:
+    from run_helpers import LineTask, line_config
+
+    from cabruca.run import run_training
+
+    config = line_config(tmp_path, experiment_name="one", training__num_epochs=3, tracking__tensorboard=True)
+    run_training(config, task_factory=LineTask, quiet=True)
+    folder = RunDir(tmp_path / "one").tensorboard
+    assert steps_with_pictures(folder) == [6, 12, 18]
+    pictures = pictures_at(folder, 12)
+    assert list(pictures) == ["line 1"]
+    assert pictures["line 1"].startswith(b"\x89PNG")
+    with next(folder.glob("events*")).open("ab") as file:
+        file.write(b"half an event")
+    assert steps_with_pictures(folder) == [6, 12, 18]
+    assert steps_with_pictures(tmp_path / "nowhere") == []
 
 
 def test_runs_are_compared_and_the_better_value_is_known(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -12,10 +11,11 @@ from cabruca.errors import CabrucaError
 from cabruca.monitor import look
 from cabruca.monitor.curves import GROUPS, SYSTEM, Axis, best_point, curve, grouped
 from cabruca.monitor.figures import curves_figure
-from cabruca.monitor.left import environment_of, pictures_by_epoch, plots_of, settings_of, tail
+from cabruca.monitor.left import environment_of, settings_of, tail
 from cabruca.monitor.places import run_at
 from cabruca.monitor.rows import Rows
 from cabruca.monitor.runs import RunFacts
+from cabruca.monitor.views import pictures
 from cabruca.tracking.run_dir import RunDir
 
 VIEWS = ("Curves", "System", "Pictures", "Configuration", "Environment", "Log")
@@ -64,7 +64,7 @@ def _body(name: str, view: str, axis: Axis, smoothing: float, was_live: bool) ->
         _now(rows)
         _curves(rows, SYSTEM, axis, smoothing)
     elif view == "Pictures":
-        _pictures(run)
+        pictures.show(run, rows)
     elif view == "Configuration":
         _configuration(run)
     elif view == "Environment":
@@ -133,35 +133,6 @@ def _now(rows: Rows) -> None:
     known = [(label, text.format(numbers[-1])) for label, text, numbers in values if len(numbers)]
     for column, (label, value) in zip(st.columns(max(len(known), 1)), known, strict=False):
         column.metric(label, value, border=True)
-
-
-def _pictures(run: RunDir) -> None:
-    plots = plots_of(run)
-    by_epoch = pictures_by_epoch(run)
-    if not plots and not by_epoch:
-        look.nothing("image", "No pictures yet", "They come with the first validation, under `predictions/`.")
-        return
-    if by_epoch:
-        st.subheader("Validation: truth beside prediction")
-        epochs = list(by_epoch)
-        chosen = epochs[-1]
-        if len(epochs) > 1:
-            titles = {epoch: "newest" if epoch is None else f"epoch {epoch}" for epoch in epochs}
-            chosen = st.select_slider("Epoch", epochs, epochs[-1], format_func=titles.get, key="epoch of pictures")
-        _grid(by_epoch[chosen])
-    if plots:
-        st.subheader("Plots")
-        _grid(plots)
-
-
-def _grid(paths: Sequence[Path]) -> None:
-    columns = st.columns(2)
-    for place, path in enumerate(paths):
-        with columns[place % 2].container(border=True):
-            try:
-                st.image(path.read_bytes(), caption=path.stem.removeprefix("val_"), width="stretch")
-            except Exception:  # half written, or no picture at all: the others are shown
-                st.caption(f"{path.name} cannot be read")
 
 
 def _configuration(run: RunDir) -> None:
