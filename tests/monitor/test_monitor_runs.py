@@ -67,6 +67,13 @@ def test_only_a_file_that_changed_is_read_again(tmp_path: Path, monkeypatch: pyt
     assert read == [run / "config.yaml"]
 
 
+def test_a_run_that_is_removed_meanwhile_is_left_out(tmp_path: Path) -> None:
+    draw_run(tmp_path, "one")
+    table = RunTable(tmp_path)
+    table.names = lambda: (["gone", "one"], [], [])  # type: ignore[method-assign]
+    assert [one.name for one in table.all()] == ["one"]
+
+
 def test_a_run_died_when_its_heartbeat_is_older_than_a_minute(tmp_path: Path) -> None:
     draw_run(tmp_path, "alive", state="running")
     draw_run(tmp_path, "dead", state="running", age_s=61)
