@@ -79,7 +79,7 @@ def curve(browser: Browser, name: str = "train/total_loss") -> int:
 def test_promise_1_curves_grow_without_a_reload(
     browser: Browser, training: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    browser.go("", sees="live")
+    browser.go("", sees="Tick one run")
     browser.click("Run")
     browser.choose("Run", "live")
     browser.wait("running")
@@ -97,7 +97,7 @@ def test_promise_1_curves_grow_without_a_reload(
 
 
 def test_promise_2_system_resources(browser: Browser, tmp_path: Path) -> None:
-    browser.go("run?run=first", sees="first")
+    browser.go("run?run=first", sees="finished as drawn")
     browser.click("System")
     said = browser.wait("CPU, percent")
     for label in ("Pictures a second", "Memory of the process", "800 MB", "40 %"):
@@ -126,7 +126,7 @@ def test_promise_3_a_checkpoint_is_removed_after_a_question(browser: Browser, ou
 
 
 def test_promise_4_two_runs_are_compared(browser: Browser, tmp_path: Path) -> None:
-    browser.go("", sees="second")
+    browser.go("", sees="Tick one run")
     browser.click("Compare")
     browser.wait("Runs")
     browser.choose("Runs", *[name for name in ("first", "second") if name not in _chosen(browser)])
@@ -140,7 +140,7 @@ def _chosen(browser: Browser) -> str:
 
 
 def test_promise_5_the_configuration_and_what_differs_from_the_defaults(browser: Browser, tmp_path: Path) -> None:
-    browser.go("run?run=second", sees="second")
+    browser.go("run?run=second", sees="finished as drawn")
     browser.click("Configuration")
     browser.wait("keys differ from the defaults of today")
     table = browser.driver.find_element("css selector", "[data-testid=stDataFrame]")

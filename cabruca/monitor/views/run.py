@@ -92,7 +92,7 @@ def _head(facts: RunFacts) -> None:
         ("Device", facts.device or "-"),
         ("Size", look.size(facts.bytes)),
     )
-    for column, (label, value) in zip(st.columns(len(values)), values, strict=True):
+    for column, (label, value) in zip(st.columns([1.7, 1, 1, 1.3, 1]), values, strict=True):
         column.metric(label, value, border=True)
 
 
