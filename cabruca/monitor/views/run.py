@@ -32,7 +32,8 @@ def show() -> None:
     facts = look.books().table.look_at(name)
     view = st.segmented_control("Show", VIEWS, default="Curves", key="view of run", label_visibility="collapsed")
     axis, smoothing = _controls() if view in ("Curves", "System") else ("epoch", 0.0)
-    every = look.LIVE_S if facts.live or not rows.complete else look.QUIET_S
+    busy = (facts.live and view != "Pictures") or not rows.complete
+    every = look.LIVE_S if busy else look.QUIET_S
     live = view in ("Curves", "System", "Pictures", "Log")
     st.fragment(_body, run_every=every if live else None)(name, view or "Curves", axis, smoothing, facts.live)
 
