@@ -28,7 +28,7 @@ def show() -> None:
     if name is None:
         return
     rows = look.books().rows(name)
-    rows.advance(1.0)
+    rows.advance(0.1)
     facts = look.books().table.look_at(name)
     view = st.segmented_control("Show", VIEWS, default="Curves", key="view of run", label_visibility="collapsed")
     axis, smoothing = _controls() if view in ("Curves", "System") else ("epoch", 0.0)
@@ -56,7 +56,7 @@ def _body(name: str, view: str, axis: Axis, smoothing: float, was_live: bool) ->
         st.rerun()
     _head(facts)
     run, rows = run_at(look.books().outputs, name), look.books().rows(name)
-    rows.advance(1.0)
+    rows.advance(0.8)
     if not rows.complete:
         st.info(f"Reading metrics.jsonl: {len(rows):,} rows so far ...", icon=":material/hourglass_top:")
     if view == "Curves":
