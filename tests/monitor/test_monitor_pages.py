@@ -19,11 +19,9 @@ Open = Callable[..., Any]
 
 
 def _page(name: str) -> None:
-    import importlib
-
     from cabruca.monitor.look import page
 
-    page(importlib.import_module(f"cabruca.monitor.views.{name}").show)()
+    page(f"cabruca.monitor.views.{name}")()
 
 
 @pytest.fixture
