@@ -5,11 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cabruca.cli.options import read_map, worker_options
+
+if TYPE_CHECKING:
+    from cabruca.operating_point import OperatingPoint
+
+
+class Score(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number within 0..1, or `auto`."""
+
+    name = "score"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto" or isinstance(value, float):
+            return value
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= 1:
+            self.fail(f"'{value}' is neither a score within 0..1 nor auto; write 0.4, or auto", param, ctx)
+        return number
 
 
 @click.command(short_help="Measure a checkpoint.")
@@ -19,6 +39,17 @@ from cabruca.cli.options import read_map, worker_options
 @click.option("--json", "json_path", metavar="OUT", help="Write one flat object, name -> number or null.")
 @click.option("--map", "entries", multiple=True, metavar="CATEGORY=CLASS", help="Dataset category -> class (repeat).")
 @click.option("--inventory", metavar="FILE", help="Trees counted on the ground, JSON or CSV, to compare with.")
+@click.option(
+    "--score",
+    type=Score(),
+    metavar="X|auto",
+    help="Crowns count from this score on; auto: the checkpoint's operating point. Default: as it was trained.",
+)
+@click.option(
+    "--tune-thresholds",
+    is_flag=True,
+    help="First find scores, NMS and merging on these labels, and keep them in the checkpoint's .json.",
+)
 @worker_options
 def evaluate(  # noqa: PLR0917 (click gives them by name)
     checkpoint: str,
@@ -27,6 +58,8 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
     json_path: str | None,
     entries: Sequence[str],
     inventory: str | None,
+    score: float | str | None,
+    tune_thresholds: bool,
     workers: Any,
     address: str | None,
     dashboard: bool | None,
@@ -34,6 +67,15 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
     """Measure a checkpoint; bands, scaling, resolution and categories are those it was trained with."""
     category_map = read_map(entries)
     out = None if json_path is None else _writable(Path(json_path))
+    if tune_thresholds:
+        if workers is not None or address is not None or score not in (None, "auto"):
+            raise click.UsageError(
+                "--tune-thresholds works in one process and finds the score; leave --workers, --address and --score out"
+            )
+        from cabruca.thresholding import tune_thresholds as tune
+
+        click.echo(point_lines(tune(checkpoint, images, annotations, category_map=category_map)))
+        score = "auto"
     from cabruca.launch import evaluate as measure
 
     numbers = measure(
@@ -42,6 +84,7 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
         annotations,
         category_map=category_map,
         inventory=inventory,
+        score_threshold=score,
         workers=workers,
         address=address,
         dashboard=dashboard is not False,
@@ -50,6 +93,19 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
     if out is not None:
         out.write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return 0
+
+
+def point_lines(point: OperatingPoint) -> str:
+    """What was found, for people; a line for each class, one for the overlaps."""
+    lines = [
+        f"{name}: count from a score of {score:.3f} on (F1 {point.measured[name]['f1']:.3f}, "
+        f"{point.measured[name]['count']:.0f} crowns of {point.measured[name]['count_true']:.0f})"
+        for name, score in point.score.items()
+    ]
+    merging = "predict's own thresholds"
+    if point.merge_iou is not None and point.merge_containment is not None:
+        merging = f"IoU {point.merge_iou:.1f}, containment {point.merge_containment:.1f}"
+    return "\n".join([*lines, f"NMS: IoU {point.nms_iou}; crowns of two windows: {merging}"])
 
 
 def table(numbers: Mapping[str, float | None]) -> str:

@@ -9,11 +9,11 @@ import numpy as np
 from cabruca.config.schema import ValidationConfig
 from cabruca.ground import Inventory
 from cabruca.metrics.agroforestry import AgroforestrySettings, agroforestry_metrics
-from cabruca.metrics.counts import count_metrics
+from cabruca.metrics.counts import count_metrics, least_scores
 from cabruca.metrics.detection import detection_metrics
 from cabruca.metrics.records import PictureRecord, picture_records
 from cabruca.metrics.segmentation import semantic_metrics
-from cabruca.metrics.survey import SurveySettings
+from cabruca.metrics.survey import Least, SurveySettings
 from cabruca.runtime import Runtime
 from cabruca.structures import Batch, Prediction
 
@@ -26,6 +26,8 @@ class Evaluator:
         config: score threshold, detection cap, and what the agroforestry metrics are made with.
         min_visible_share: a crown cut by a grid window's core takes part while this share of it lies inside.
         inventory: plane -> trees that people counted there; None: nothing to compare with.
+        scores: class -> found crowns count from there; one that is not named from `score_threshold` on, as all do
+            without any.
     """
 
     def __init__(
@@ -36,10 +38,14 @@ class Evaluator:
         *,
         min_visible_share: float,
         inventory: Mapping[str, Inventory] | None = None,
+        scores: Mapping[str, float] | None = None,
     ) -> None:
         self.instance_names, self.semantic_names = tuple(instance_names), tuple(semantic_names)
         self.config = config
         self.min_visible_share = min_visible_share
+        self.least: Least = config.score_threshold
+        if scores is not None:
+            self.least = least_scores(scores, self.instance_names, otherwise=config.score_threshold)
         self.inventory = inventory
         self.records: dict[str, PictureRecord] = {}
         self.gathered: list[PictureRecord] = []
@@ -48,7 +54,7 @@ class Evaluator:
             self._survey = SurveySettings.of(
                 self.instance_names,
                 self.semantic_names,
-                score_threshold=config.score_threshold,
+                score_threshold=self.least,
                 shade_grid_m=config.shade_grid_m,
             )
 
@@ -71,8 +77,8 @@ class Evaluator:
         mask_labels: frozenset[int] = frozenset(),
         heads: Collection[str] = ("instance", "semantic"),
     ) -> dict[str, float]:
-        """Every metric, the same on every rank; NaN where one is undefined. Afterwards `gathered` are the records of all
-        ranks, by picture.
+        """Every metric, the same on every rank; NaN where one is undefined. Afterwards `gathered` are the records of
+        all ranks, by picture.
 
         Args:
             mask_labels: labels whose masks the network has learnt.
@@ -88,7 +94,7 @@ class Evaluator:
         names, cap = self.instance_names, self.config.max_detections
         crowns = {
             **detection_metrics(records, names, max_detections=cap, mask_labels=mask_labels),
-            **count_metrics(records, names, score_threshold=self.config.score_threshold),
+            **count_metrics(records, names, score_threshold=self.least),
         }
         if "instance" not in heads:
             crowns = {k: v if k.endswith("_count_true") else float("nan") for k, v in crowns.items()}

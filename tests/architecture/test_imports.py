@@ -44,6 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     "preparing": JOINT | {"train", "tracking", "held_out"},
     "run": JOINT | {"train", "tracking", "dry_run", "preparing"},
     "evaluation": JOINT | {"train"},
+    "exporting": JOINT | {"_version", "evaluation", "tracking"},
+    "thresholding": JOINT | {"train", "evaluation"},
     "served_model": JOINT | {"evaluation", "tracking.mlflow_model"},
     "held_out": LEAVES | {"config", "train.protocols", "tracking", "evaluation", "held_out_report"},
     "held_out_report": set(),
@@ -55,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "demo_study": LEAVES | {"config", "data", "tracking", "tuning"},
     "demo": LOCAL | {"demo_study"},
     "doctor": LEAVES | {"config", "data"},
-    "cli": LOCAL | {"launch", "tuning", "study_looks", "demo", "doctor"},
+    "cli": LOCAL | {"thresholding", "exporting", "launch", "tuning", "study_looks", "demo", "doctor"},
     "__init__": {"_version", "config", "launch", "evaluation", "train"},
     "__main__": {"cli"},
 }
