@@ -38,7 +38,7 @@ MERGE_IOU = (0.2, 0.3, 0.4, 0.5, 0.6)
 MERGE_CONTAINMENT = (0.5, 0.6, 0.7, 0.8, 0.9)
 """The values that are tried."""
 
-MERGE_DEFAULT = (0.4, 0.7)
+MERGE_DEFAULT = (0.5, 0.7)
 """Of equally good ones the nearest to this is taken."""
 
 _log = logging.getLogger("cabruca")

@@ -1,4 +1,4 @@
-"""Does a score that was chosen on some pictures count right on others? Half of the pictures chooses, the other is counted.
+"""Does a score that was chosen on some pictures count right on others? Half of them choose, the other half is counted.
 
     python experiments/benchmarks/operating_point.py --checkpoint CKPT --images DIR --annotations COCO.json \
         [--map CATEGORY=CLASS]
@@ -44,9 +44,9 @@ def main() -> None:
         first, second = order[: len(order) // 2], order[len(order) // 2 :]
         for chooses, counted in ((first, second), (second, first)):
             there = Sweep.of([records[i] for i in counted], 1)
-            for name in rows:
+            for name, row in rows.items():
                 best = None if name == "0.5" else Sweep.of([records[i] for i in chooses], 1).best(name)
-                rows[name].append(there.at(0.5 if best is None else best.score))
+                row.append(there.at(0.5 if best is None else best.score))
     for name, choices in rows.items():
         shown = {k: np.mean([getattr(c, k) for c in choices]) for k in ("score", "count_accuracy", "f1")}
         print(name, {k: round(float(v), 3) for k, v in shown.items()})

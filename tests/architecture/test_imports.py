@@ -18,7 +18,7 @@ PACKAGE = ROOT / "cabruca"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / "tests").rglob("*.py")])}
 
-LEAVES = {"_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands"}
+LEAVES = {"_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands", "page"}
 JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task", "operating_point"}
 LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation"}
 ALLOWED: dict[str, set[str]] = {
@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "commands": set(),
     "crops": set(),
+    "page": set(),
     "ground": set(),
     "structures": {"crops", "ground"},
     "draws": set(),
@@ -44,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "preparing": JOINT | {"train", "tracking", "held_out"},
     "run": JOINT | {"train", "tracking", "dry_run", "preparing"},
     "evaluation": JOINT | {"train"},
+    "predict": JOINT | {"tracking"},
     "exporting": JOINT | {"_version", "evaluation", "tracking"},
     "thresholding": JOINT | {"train", "evaluation"},
     "served_model": JOINT | {"evaluation", "tracking.mlflow_model"},
@@ -57,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "demo_study": LEAVES | {"config", "data", "tracking", "tuning"},
     "demo": LOCAL | {"demo_study"},
     "doctor": LEAVES | {"config", "data"},
-    "cli": LOCAL | {"thresholding", "exporting", "launch", "tuning", "study_looks", "demo", "doctor"},
+    "cli": LOCAL | {"predict", "thresholding", "exporting", "launch", "tuning", "study_looks", "demo", "doctor"},
     "__init__": {"_version", "config", "launch", "evaluation", "train"},
     "__main__": {"cli"},
 }
@@ -69,6 +71,7 @@ THIRD_PARTY = {
     "pyarrow": {"distributed"},
     "streamlit": {"monitor"},
     "rasterio": {"data"},
+    "pyogrio": {"data", "predict"},
     "mlflow": {"tracking/mlflow_client.py", "tracking/mlflow_model.py", "tracking/environment.py"},
     "wandb": {"tracking/wandb.py", "tracking/environment.py"},
     "timm": {"model"},
