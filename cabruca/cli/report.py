@@ -13,7 +13,7 @@ import click
 @click.option("--image", metavar="TIF", help="The image, to lie behind the map of crowns.")
 @click.option("--json", "json_path", metavar="OUT", help="Write the numbers as JSON as well.")
 @click.option("--shade-radius", type=click.FloatRange(min=0, min_open=True), metavar="M", help="Shade reaches so far.")
-def report(
+def report(  # noqa: PLR0917 (click gives them by name)
     map_path: str,
     plots: str,
     out: str,
