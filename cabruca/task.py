@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from cabruca.config.schema import Config
 from cabruca.config.stages import tile_size_at
 from cabruca.data.dataset import EvaluationWindows, TrainWindows, input_spec
+from cabruca.data.facts import training_facts
 from cabruca.data.loaders import evaluation_batches, train_batches
+from cabruca.facts import TrainingFacts
 from cabruca.ground import Inventory
 from cabruca.measuring import inventory_of, metric_names, name_unknown_scales
 from cabruca.metrics.evaluator import Evaluator
@@ -52,6 +54,7 @@ class CabrucaTask:
         self._by_tile: dict[int, TrainWindows] = {}
         self._validation: EvaluationWindows | None = None
         self._inventory: dict[str, Inventory] | None = None
+        self._facts: TrainingFacts | None = None
         self._silent_heads_named = False
 
     @property
@@ -155,7 +158,10 @@ class CabrucaTask:
         return found
 
     def state(self) -> State:
-        return {"input": self.spec.to_dict()}
+        """How pictures become input and, once training data was opened, what it says of itself (`TrainingFacts`)."""
+        if self._facts is None and self._train is not None:
+            self._facts = training_facts(self._train.pictures)
+        return {"input": self.spec.to_dict(), **({} if self._facts is None else {"data": self._facts.to_dict()})}
 
 
 def pin_memory(config: Config, runtime: Runtime) -> bool:
@@ -240,10 +246,10 @@ def evaluate_windows(
             if runtime.is_main and len(pictures) < num_pictures:
                 pictures.append(draw_comparison(batch, output.predictions[b], b, spec, config))
     mask_labels = frozenset(torch.nonzero(_mask_trained(model)).flatten().tolist())
-    metrics = evaluator.compute(runtime, mask_labels=mask_labels, heads=config.model.heads)
+    metrics, findings = evaluator.measure(runtime, mask_labels=mask_labels, heads=config.model.heads)
     point = operating_point(evaluator.gathered, config, spec)
     beside = {} if point is None else {KEY: point.to_dict()}
-    return Validation({**_mean_losses(runtime.gather(losses)), **metrics}, pictures, beside)
+    return Validation({**_mean_losses(runtime.gather(losses)), **metrics}, pictures, beside, findings)
 
 
 def operating_point(records: Sequence[PictureRecord], config: Config, spec: InputSpec) -> OperatingPoint | None:

@@ -63,9 +63,10 @@ class Books:
         return metrics
 
     def record(self, metrics: Metrics, validation: Validation | None = None) -> Record:
-        pictures = validation.pictures if validation else ()
         stage = self.place.stage + self.learner.stage.index
-        return Record(self.place.epoch, self.place.step, metrics, stage, pictures)
+        if validation is None:
+            return Record(self.place.epoch, self.place.step, metrics, stage)
+        return Record(self.place.epoch, self.place.step, metrics, stage, validation.pictures, validation.findings)
 
     def save(self) -> Save:
         """A save of now. What the ranks must say together is asked here, because only one of them builds the state."""
