@@ -31,7 +31,7 @@ Made = tuple[Path, Path, Config]
 def made(tmp_path: Path) -> Made:
     """A checkpoint, the farm it is for, and its configuration."""
     farm = write_farm(tmp_path / "farm")
-    config = farm_config(farm, tmp_path)
+    config = farm_config(farm, tmp_path, {"data.overlap": 32})  # no crown is wider
     spec = input_spec(config)
     state = {"model": build_model(config, spec, weights=False).state_dict(), "config": config.to_dict()}
     path = tmp_path / "kept" / "checkpoint_best.pth"

@@ -1,10 +1,11 @@
-"""Layers of a map that predict wrote, and plots that somebody drew: plain vector files of four kinds, read by GDAL.
+"""Layers of a map that predict wrote, and plots that somebody drew: plain vector files of four kinds.
 
 A file is recognised by its content and must then be opened by the driver that is meant. Merge into `data/vector.py`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,14 +78,52 @@ def read_layer(path: str | Path, layer: str | None = None) -> MapLayer:
     """
     path = Path(path)
     driver = _driver(path)
+    if driver == "GeoJSON":
+        return _geojson(path)
     found = _guarded(path, lambda: pyogrio.read_info(path, layer=layer))
     if found["driver"] != driver:
         raise DataError(f"'{path}' is opened as {found['driver']} and not as {driver}; write it anew as GeoPackage")
     meta, _, wkb, columns = _guarded(path, lambda: pyogrio.raw.read(path, layer=layer, force_2d=True))
     shapes = _guarded(path, lambda: shapely.from_wkb(wkb))
     fields = dict(zip((str(name) for name in meta["fields"]), columns, strict=True))
-    crs = _guarded(path, lambda: CRS.from_user_input(meta["crs"]).to_wkt()) if meta["crs"] else None
-    return MapLayer(path, np.asarray(shapes, dtype=object), fields, crs)
+    return MapLayer(path, np.asarray(shapes, dtype=object), fields, _crs(path, meta["crs"]))
+
+
+def _geojson(path: Path) -> MapLayer:
+    """Read without GDAL: several of its drivers answer to a JSON file, and some of them fetch what it names."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = [{"properties": {}, **row} for row in raw["features"]]
+        texts = [None if row.get("geometry") is None else json.dumps(row["geometry"]) for row in rows]
+        shapes = shapely.force_2d(shapely.from_geojson(np.array(texts, dtype=object)))
+        names = dict.fromkeys(name for row in rows for name in row["properties"] or {})
+        fields = {name: _column([(row["properties"] or {}).get(name) for row in rows]) for name in names}
+        stated = ((raw.get("crs") or {}).get("properties") or {}).get("name", "OGC:CRS84")
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        shapely.errors.GEOSException,
+    ) as error:
+        raise DataError(f"'{path}' is no GeoJSON of features ({_line(error)}); write it anew") from error
+    return MapLayer(path, np.asarray(shapes, dtype=object), fields, _crs(path, stated))
+
+
+def _column(values: list[Any]) -> npt.NDArray[Any]:
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out
+
+
+def _crs(path: Path, name: str | None) -> str | None:
+    """WKT of a CRS that has a place on the ground; None of others ("undefined Cartesian")."""
+    if not name:
+        return None
+    crs = _guarded(path, lambda: CRS.from_user_input(name))
+    return str(crs.to_wkt()) if crs.is_projected or crs.is_geographic else None
 
 
 def plane_of(layer: MapLayer, gsd_m: float | None = None) -> Plane | None:
@@ -149,5 +188,8 @@ def _guarded(path: Path, call: Any) -> Any:
         *(pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FieldError),
         *(shapely.errors.GEOSException, CPLE_BaseError, RasterioError, CRSError, UnicodeDecodeError),
     ) as error:
-        line = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"'{path}' cannot be read ({line}); write it anew") from error
+        raise DataError(f"'{path}' cannot be read ({_line(error)}); write it anew") from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
