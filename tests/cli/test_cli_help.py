@@ -23,7 +23,7 @@ TRAIN = (
     *("--quiet", "--json"),
 )
 EVALUATE = ["--checkpoint", "--images", "--annotations", "--json", "--map", "--inventory"]
-EVALUATE += ["--workers", "--address", "--no-dashboard"]
+EVALUATE += ["--score", "--tune-thresholds", "--workers", "--address", "--no-dashboard"]
 
 
 @pytest.mark.parametrize(
