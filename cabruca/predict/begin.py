@@ -13,6 +13,7 @@ from cabruca.predict.network import TrainedNetwork
 from cabruca.predict.plan import Plan, Request, make_plan
 from cabruca.predict.pool import InProcess
 from cabruca.predict.run import Summary, Watcher, check_output, run
+from cabruca.predict.vector import format_of
 from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
 
 
@@ -82,7 +83,8 @@ def finished(request: Request, *, resume: bool) -> Summary | None:
         return None
     import pyogrio
 
-    crowns = int(pyogrio.read_info(request.out)["features"])
+    layer = "crowns" if format_of(request.out) == "GPKG" else None
+    crowns = int(pyogrio.read_info(request.out, layer=layer)["features"])
     return Summary(True, request.out, crowns, None, (), 0.0)
 
 
