@@ -153,7 +153,7 @@ def predict_on_workers(
         CabrucaError: as there; workers that cannot be had.
     """
     request = make_request(images, out, options)
-    check_output(request.out, resume=resume)
+    check_output(request, resume=resume)
     if (done := finished(request, resume=resume)) is not None:
         return done
     trained = load_trained(checkpoint)  # before seconds go into a cluster

@@ -41,7 +41,7 @@ def predict(
         CheckpointError, DataError, ConfigError, DeviceError, RunError: one line each.
     """
     request = make_request(images, out, options)
-    check_output(request.out, resume=resume)
+    check_output(request, resume=resume)
     if (done := finished(request, resume=resume)) is not None:
         return done
     trained = load_trained(checkpoint)

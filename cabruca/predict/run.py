@@ -19,8 +19,8 @@ from cabruca.errors import DataError, RunError
 from cabruca.predict.found import Reading
 from cabruca.predict.journal import Journal, folder_of
 from cabruca.predict.picture import Picture, open_picture
-from cabruca.predict.plan import Plan
-from cabruca.predict.planes import Planes
+from cabruca.predict.plan import Plan, Request
+from cabruca.predict.planes import Planes, raster_files
 from cabruca.predict.pool import Pool, Windows
 from cabruca.predict.reading import Reader
 from cabruca.predict.rows import Row
@@ -85,18 +85,22 @@ class Scene:
     area: Any
 
 
-def check_output(out: Path, *, resume: bool) -> None:
+def check_output(request: Request, *, resume: bool) -> None:
     """Before minutes of work.
 
     Raises:
         RunError: the map is there already, or was begun and --resume is not given. DataError: no such format or folder.
     """
+    out = request.out
     format_of(out)
     if not out.parent.is_dir():
         raise DataError(f"--out '{out}': there is no folder '{out.parent}'; make it, or choose another")
     taken = [path for path in dict.fromkeys(files_of(out).values()) if path.exists()]
     if taken and not resume:
         raise RunError(f"'{taken[0]}' is there already; choose another --out, or remove it")
+    rasters = [path for name in request.images for path in raster_files(request.raster_out, name) if path.exists()]
+    if rasters and not resume:
+        raise RunError(f"'{rasters[0]}' is there already; choose another --raster-out, or remove it")
     if (folder_of(out) / "state.json").exists() and not resume:
         raise RunError(f"'{out}' was begun before; go on with --resume, or remove '{folder_of(out)}'")
 
@@ -274,5 +278,7 @@ class _Scene:
         row = self._sweep.plot_row(score=score, checkpoint=plan.checkpoint, sha256=plan.sha256)
         if self._sweep.totals.known_px == 0:
             self._watcher.say(f"'{row['image']}' shows nothing but NoData where it was looked at: no crown, 0 ha")
+        height, width = self._scene.grid.hw
+        self._watcher.progress(self._scene.picture, height * width, self._sweep.totals.crowns)
         self._plots.append(row)
         self._journal.save({"scene": self._scene.number + 1, "plots": self._plots})
