@@ -26,7 +26,9 @@ from cabruca.predict.network import TrainedNetwork
 from cabruca.predict.plan import make_plan
 from cabruca.predict.pool import Looked, Windows
 from cabruca.predict.reading import Network, Reader, look_at
-from cabruca.predict.run import Summary, Watcher, check_output, run
+from cabruca.predict.run import Summary, run
+from cabruca.predict.scenes import check_output
+from cabruca.predict.watcher import Watcher
 from cabruca.runtime import Runtime, ThreadBudget, choose_device, set_threads
 
 AHEAD = 2

@@ -12,8 +12,10 @@ from cabruca.predict.journal import folder_of
 from cabruca.predict.network import TrainedNetwork
 from cabruca.predict.plan import Plan, Request, make_plan
 from cabruca.predict.pool import InProcess
-from cabruca.predict.run import Summary, Watcher, check_output, run
+from cabruca.predict.run import Summary, run
+from cabruca.predict.scenes import check_output
 from cabruca.predict.vector import format_of
+from cabruca.predict.watcher import Watcher
 from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
 
 

@@ -29,7 +29,8 @@ from cabruca.predict.network import TrainedNetwork
 from cabruca.predict.plan import Plan, make_plan
 from cabruca.predict.pool import InProcess
 from cabruca.predict.reading import Reader
-from cabruca.predict.run import run, scenes_of
+from cabruca.predict.run import run
+from cabruca.predict.scenes import scenes_of
 from cabruca.runtime import Runtime, set_threads, thread_budget
 from cabruca.structures import collate
 

@@ -22,7 +22,9 @@ from cabruca.errors import RunError
 from cabruca.predict.journal import folder_of
 from cabruca.predict.plan import Plan
 from cabruca.predict.pool import InProcess
-from cabruca.predict.run import Silent, check_output, run
+from cabruca.predict.run import run
+from cabruca.predict.scenes import check_output
+from cabruca.predict.watcher import Silent
 
 HW = (200, 220)
 RNG = np.random.default_rng(5)
