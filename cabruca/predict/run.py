@@ -10,13 +10,14 @@ from pathlib import Path
 
 import shapely
 
+from cabruca.data.caching import bounded_cache
 from cabruca.data.sparse import Blocks
 from cabruca.predict.found import Reading
 from cabruca.predict.journal import Journal
 from cabruca.predict.plan import Plan
 from cabruca.predict.planes import Planes
 from cabruca.predict.pool import Pool, Windows
-from cabruca.predict.reading import Reader
+from cabruca.predict.reading import CACHE_BYTES, Reader
 from cabruca.predict.rows import Row
 from cabruca.predict.scenes import Scene, scenes_of
 from cabruca.predict.state import restore, to_plain
@@ -49,21 +50,27 @@ def run(plan: Plan, pool: Pool, watcher: Watcher | None = None, *, save_s: float
         DataError, ConfigError: see `scenes_of`; a raster that turns out broken when it is read.
         RunError: another process is at work on it, or it was begun with other settings.
     """
-    watcher, began = watcher or Silent(), time.monotonic()
+    watcher = watcher or Silent()
     scenes = scenes_of(plan)
     for line in (*plan.notes, *(n for s in scenes for n in (s.picture.note, plan.seam_note(s.picture)) if n)):
         watcher.say(line)
     journal = Journal(plan.request.out, plan.job())
     try:
-        for scene in scenes[int(journal.state.get("scene", 0)) :]:
-            if not _Scene(plan, scene, journal, watcher, save_s).predict(pool):
-                return _summary(plan, journal, (), began, finished=False)
-        rasters = _publish(plan, scenes, journal)
-        summary = _summary(plan, journal, rasters, began, finished=True)
-        journal.remove()
-        return summary
+        with bounded_cache(CACHE_BYTES):
+            return _work(plan, scenes, journal, pool, watcher=watcher, save_s=save_s)
     finally:
         journal.close()
+
+
+def _work(plan: Plan, scenes: list[Scene], journal: Journal, pool: Pool, *, watcher: Watcher, save_s: float) -> Summary:
+    began = time.monotonic()
+    for scene in scenes[int(journal.state.get("scene", 0)) :]:
+        if not _Scene(plan, scene, journal, watcher, save_s).predict(pool):
+            return _summary(plan, journal, (), began, finished=False)
+    rasters = _publish(plan, scenes, journal)
+    summary = _summary(plan, journal, rasters, began, finished=True)
+    journal.remove()
+    return summary
 
 
 def _summary(plan: Plan, journal: Journal, rasters: tuple[Path, ...], began: float, *, finished: bool) -> Summary:
