@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from maps import layer
-from perfect import Disc, Perfect, plan_of, write_coordinates
+from perfect import Perfect, plan_of, write_coordinates
+from ray_perfect import DISCS, HW, Told
 
 from cabruca.distributed.ray_predict import RayPool
 from cabruca.distributed.team import Team
@@ -18,35 +16,7 @@ from cabruca.errors import DataError, RunError
 from cabruca.predict.pool import InProcess
 from cabruca.predict.run import run
 
-HW = (200, 220)
-RNG = np.random.default_rng(5)
-DISCS = [Disc(*RNG.uniform(0, 200, 2), RNG.uniform(4, 18), int(RNG.integers(1, 3))) for _ in range(40)]
 TEAM = Team(2, 2, {"CPU": 1.0}, use_gpu=False)
-
-
-@dataclass(frozen=True)
-class Told:
-    """Makes the network in a worker; `lost_at`: the file whose absence lets the worker die at its second batch."""
-
-    lost_at: str = ""
-    always: bool = False
-
-    def __call__(self) -> Any:
-        return Dying(self)
-
-
-class Dying(Perfect):
-    def __init__(self, told: Told) -> None:
-        super().__init__(DISCS, HW)
-        self._told = told
-
-    def __call__(self, batch: Any) -> Any:
-        if len(self.calls) == 1 and self._told.lost_at:
-            once = Path(self._told.lost_at)
-            if self._told.always or not once.exists():
-                once.touch()
-                os._exit(1)
-        return super().__call__(batch)
 
 
 def contents(out: Path) -> list[Any]:
