@@ -137,7 +137,7 @@ def test_a_class_without_masks_is_written_as_boxes(tmp_path: Path, ortho: Path) 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_saves_and_says_how_to_go_on(checkpoint: Path, tmp_path: Path) -> None:
-    ortho, out = write_ortho(tmp_path / "ortho.tif", 500, 500), tmp_path / "map.gpkg"
+    ortho, out = write_ortho(tmp_path / "ortho.tif", 320, 320), tmp_path / "map.gpkg"
     given = ["--checkpoint", checkpoint, "--image", ortho, "--out", out, "--score", "0.02", "--batch-size", "1"]
     words = [sys.executable, "-m", "cabruca", "predict", *map(str, given), "--device", "cpu"]
     child = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""A network that sees a disc of 28 px in every square of 40 px, on rasters of any size; and a process that maps them."""
+"""A network that sees a disc of 28 px in every square of 40 px, on a raster of any size; a process that maps them."""
 
 from __future__ import annotations
 
