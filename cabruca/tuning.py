@@ -46,6 +46,7 @@ def begin(
     """
     study = load_study(path, overrides)
     folder = StudyDir.of(study)
+    _look_into_storage(study, folder, resume=resume or retry_failed)
     if not folder.holds_study or not folder.was_asked:
         return _run(study, folder, retry_failed=False, **options)
     if not (resume or retry_failed):
@@ -75,6 +76,7 @@ def go_on(
     if folder.was_asked:
         check_going_on(folder.load(), study)
     check_unmasked(study)
+    _look_into_storage(study, folder, resume=True)
     return _run(study, folder, retry_failed=retry_failed, **options)
 
 
@@ -106,6 +108,14 @@ def extend(
     check_going_on(before, study)
     check_unmasked(study)
     return _run(study, folder, retry_failed=False, **options)
+
+
+def _look_into_storage(study: Study, folder: StudyDir, *, resume: bool) -> None:
+    """Fetch a study that is further on in `distributed.storage_path`; see `distributed.study_mirror`."""
+    if study.base.distributed.storage_path is not None:
+        from cabruca.distributed.study_mirror import look_into_storage
+
+        look_into_storage(study, folder, resume=resume)
 
 
 def _lengthened(trials: str, study: Study, folder: StudyDir) -> int:

@@ -21,6 +21,7 @@ port=${CABRUCA_CLUSTER_PORT:-6379}
 dashboard_port=${CABRUCA_DASHBOARD_PORT:-8265}
 metrics_port=${CABRUCA_METRICS_PORT:-8080}
 python=${PYTHON:-python}
+second=/tmp/ray_second_$port # its own: two nodes of one folder would unpack a job's files over each other; short: sockets
 
 settings() {
   cat <<EOF
@@ -82,7 +83,7 @@ start() {
   echo $! >"$folder/head.pid"
   wait_for_nodes 1 head
   nohup "$python" "$here/second_node.py" start --address="127.0.0.1:$port" \
-    --metrics-export-port=$((metrics_port + 1)) "${common[@]}" >"$folder/second.log" 2>&1 </dev/null &
+    --metrics-export-port=$((metrics_port + 1)) --temp-dir="$second" "${common[@]}" >"$folder/second.log" 2>&1 </dev/null &
   echo $! >"$folder/second.pid"
   wait_for_nodes 2 second
   cat <<EOF
@@ -103,6 +104,7 @@ stop() {
     rm -f "$folder/$node.pid"
   done
   rm -f "$folder/token"
+  rm -rf "$second"
 }
 
 case "${1:-}" in

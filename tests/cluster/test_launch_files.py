@@ -40,7 +40,9 @@ def resources(name: str) -> Iterator[dict[str, Any]]:
 def ray_schema() -> dict[str, Any]:
     import ray
 
-    found: dict[str, Any] = json.loads(Path(ray.__file__).with_name("autoscaler").joinpath("ray-schema.json").read_text())
+    found: dict[str, Any] = json.loads(
+        Path(ray.__file__).with_name("autoscaler").joinpath("ray-schema.json").read_text()
+    )
     return found
 
 
@@ -109,8 +111,6 @@ def test_it_says_what_one_must_know(name: str) -> None:
     head = (CLUSTER / name).read_text().lower()
     for word in ("token", "storage", "dashboard", "stop", "forgotten"):
         assert word in head, f"{name} does not speak of {word}"
-
-
 
 
 @pytest.mark.parametrize("name", LAUNCHER)
