@@ -13,6 +13,9 @@ from typing import Any
 
 from cabruca.errors import RunError
 
+CHUNK = 16 << 20
+"""Bytes read at a time: of a bucket, each is a request."""
+
 
 class SharedFolder:
     """The folder `<storage_path>/<name>`.
@@ -75,7 +78,7 @@ class SharedFolder:
             self._fs.copy_file(f"{self._root}/{twin}", f"{parent}/.{last}.tmp")
         else:
             with path.open("rb") as source, self._fs.open_output_stream(f"{parent}/.{last}.tmp") as sink:
-                shutil.copyfileobj(source, sink, 1 << 20)
+                shutil.copyfileobj(source, sink, CHUNK)
         self._fs.move(f"{parent}/.{last}.tmp", target)
         self._sent[name] = mark
 
@@ -84,7 +87,7 @@ class SharedFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         with self._fs.open_input_stream(f"{self._root}/{name}") as source, temporary.open("wb") as sink:
-            shutil.copyfileobj(source, sink, 1 << 20)
+            shutil.copyfileobj(source, sink, CHUNK)
         temporary.replace(path)
 
     def remove(self, name: str) -> None:
