@@ -11,7 +11,7 @@ from cabruca.config.study import Study, best_config
 from cabruca.config.views import differences
 from cabruca.errors import RunError
 from cabruca.study_report.parts import autopsy_of, repeated, saved
-from cabruca.tracking.progress import duration, short_number
+from cabruca.tracking.short import duration, short_number
 from cabruca.tracking.status import is_alive, read_status
 from cabruca.tracking.study_dir import StudyDir, find_study
 from cabruca.tracking.study_events import read

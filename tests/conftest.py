@@ -15,7 +15,18 @@ import torch
 
 torch.set_num_threads(1)
 
+TESTS = Path(__file__).resolve().parent
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests are shared by processes, a file stays in one, and all that start Ray stay in one: two clusters on a
+    machine disturb each other."""
+    for item in items:
+        file = item.path.relative_to(TESTS)
+        alone = file.parts[0] == "distributed" or item.get_closest_marker("ray") is not None
+        item.add_marker(pytest.mark.xdist_group("ray" if alone else file.as_posix()))
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,10 @@ from cabruca.cli.options import read_map, worker_options
 @click.option("--annotations", required=True, metavar="COCO.json", help="The truth.")
 @click.option("--json", "json_path", metavar="OUT", help="Write one flat object, name -> number or null.")
 @click.option("--map", "entries", multiple=True, metavar="CATEGORY=CLASS", help="Dataset category -> class (repeat).")
+@click.option(
+    "--pictures", "pictures_dir", metavar="DIR", help="Draw truth beside prediction, curves and confusion here."
+)
+@click.option("--num-pictures", type=click.IntRange(min=0), default=8, show_default=True, help="Comparisons to draw.")
 @click.option("--inventory", metavar="FILE", help="Trees counted on the ground, JSON or CSV, to compare with.")
 @worker_options
 def evaluate(  # noqa: PLR0917 (click gives them by name)
@@ -26,6 +30,8 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
     annotations: str,
     json_path: str | None,
     entries: Sequence[str],
+    pictures_dir: str | None,
+    num_pictures: int,
     inventory: str | None,
     workers: Any,
     address: str | None,
@@ -41,6 +47,9 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
         images,
         annotations,
         category_map=category_map,
+        num_pictures=num_pictures,
+        pictures_dir=pictures_dir,
+        plots_dir=pictures_dir,
         inventory=inventory,
         workers=workers,
         address=address,

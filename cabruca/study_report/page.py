@@ -19,7 +19,7 @@ from cabruca.study_report.cautions import cautions
 from cabruca.study_report.parts import autopsies, repeated, saved
 from cabruca.study_report.style import STYLE
 from cabruca.tracking.files import write_atomic
-from cabruca.tracking.progress import duration, short_number
+from cabruca.tracking.short import duration, short_number
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_state import ENDED, StudyState, TrialPhase, TrialState
 from cabruca.tracking.study_tables import Row, epochs, parameter_keys, parameter_value, rows_of

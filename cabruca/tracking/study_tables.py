@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cabruca.config.study import Study
-from cabruca.tracking.progress import duration, short_number
+from cabruca.tracking.short import duration, short_number
 from cabruca.tracking.study_state import ENDED, StudyState, TrialPhase, TrialState
 
 STYLES = {"running": "cyan", "finished": "green", "stopped": "dim", "failed": "red", "interrupted": "yellow"}
