@@ -72,11 +72,11 @@ def go_on(
         CabrucaError: there is no such study; an override that would change what its trials learn.
     """
     folder = find_study(name, output_dir)
+    before = _newest(folder)
     study = folder.load(dict(overrides or {}))
     if folder.was_asked:
-        check_going_on(folder.load(), study)
+        check_going_on(before, study)
     check_unmasked(study)
-    _look_into_storage(study, folder, resume=True)
     return _run(study, folder, retry_failed=retry_failed, **options)
 
 
@@ -99,7 +99,7 @@ def extend(
         CabrucaError: there is no such study; no more trials than there are; a file that changes more than the space.
     """
     folder = find_study(name, output_dir)
-    before = folder.load()
+    before = _newest(folder)
     count = _lengthened(trials, before, folder)
     given = {**(overrides or {}), "study.num_trials": count}
     study = folder.load(given) if study_file is None else load_study(study_file, given, base=folder.base_yaml)
@@ -108,6 +108,13 @@ def extend(
     check_going_on(before, study)
     check_unmasked(study)
     return _run(study, folder, retry_failed=False, **options)
+
+
+def _newest(folder: StudyDir) -> Study:
+    """The study as it was begun or last extended, here or in `distributed.storage_path`."""
+    study = folder.load()
+    _look_into_storage(study, folder, resume=True)
+    return folder.load() if study.base.distributed.storage_path is not None else study
 
 
 def _look_into_storage(study: Study, folder: StudyDir, *, resume: bool) -> None:
@@ -147,6 +154,7 @@ def repeat(
         CabrucaError: there is no such study, or no trial with a value in it.
     """
     folder = find_study(name, output_dir)
+    _newest(folder)
     study = folder.load(dict(overrides or {}))
     if read(folder.results).best(study) is None:
         raise RunError(

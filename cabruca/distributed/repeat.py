@@ -26,7 +26,7 @@ from cabruca.distributed.keeping import drop_checkpoints
 from cabruca.distributed.mirror import MirroredReporter, mirror_of
 from cabruca.distributed.room import trials_at_once, wait_for_room
 from cabruca.distributed.study_desk import StudyDesk
-from cabruca.distributed.study_mirror import drop_there, fetch_of, placed, run_dir_of
+from cabruca.distributed.study_mirror import close_copy, drop_there, fetch_of, placed, run_dir_of
 from cabruca.distributed.study_run import LOOK_S, Stop, cores_of, resources_of, stop_on_signals
 from cabruca.distributed.trial import clean_process, wait_for_the_dead
 from cabruca.distributed.trial_lines import LeaveLine
@@ -108,6 +108,7 @@ def run_repeats(
             found = repeat_best(study, study_dir, top=top, seeds=seeds, trial=trial, places=trackers)
         finally:
             trackers.end(read(study_dir.results), interrupted=found is None or found.exit_code != 0)
+            close_copy(study, study_dir)
         return found
 
 

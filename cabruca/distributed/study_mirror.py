@@ -114,6 +114,17 @@ def study_mirror(study: Study, study_dir: StudyDir) -> StudyMirror | None:
     return None if storage is None else StudyMirror(storage, study_dir)
 
 
+def close_copy(study: Study, study_dir: StudyDir) -> None:
+    """Copy a study's own files as they are now; what the place refuses costs a warning."""
+    try:
+        mirror = study_mirror(study, study_dir)
+    except RunError as error:
+        _log.warning("%s", error)
+        return
+    if mirror is not None:
+        mirror.close()
+
+
 def placed(config: Config, study_dir: StudyDir, below: Path) -> Config:
     """A trial's configuration with the place of its own copy: in that of the study, as its folder is in the study's."""
     storage = config.distributed.storage_path

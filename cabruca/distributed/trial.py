@@ -20,7 +20,7 @@ from typing import Any
 
 from cabruca.config.redact import redact
 from cabruca.distributed.autopsy import write_autopsy
-from cabruca.distributed.mirror import MirroredReporter, mirror_of
+from cabruca.distributed.mirror import Mirror, MirroredReporter, mirror_of
 from cabruca.distributed.population import take_over
 from cabruca.distributed.ray_metrics import GaugeWatcher, RayMetrics
 from cabruca.distributed.room import wait_for_room
@@ -121,11 +121,12 @@ class Attempt:
         self._run_dir = RunDir(Path(order.config.output_dir) / str(order.config.experiment_name))
         self._line = TuneLine(job.desk, order.number)
         self._told = order.known
-        self._mirror = mirror_of(order.config)
+        self._mirror: Mirror | None = None
 
     def go(self) -> Ending:
         """Train as far as the study wants it; every failure of the trial is caught."""
         try:
+            self._mirror = mirror_of(self._config)
             if self._mirror is not None:
                 self._mirror.fetch(self._run_dir)
             wait_for_the_dead(self._run_dir)
@@ -134,9 +135,6 @@ class Attempt:
             epoch = int((read_status(self._run_dir.status) or {}).get("epoch", 0))
             said = write_autopsy(self._run_dir, self._config, error, epoch)
             self._mark("failed", epoch, said)
-            if self._mirror is not None:
-                with contextlib.suppress(RunError):  # it may be what failed
-                    self._mirror.push(self._run_dir)
             return Ending("failed", epoch, said)
 
     def _catch_up(self) -> Ending | None:
@@ -267,6 +265,9 @@ class Attempt:
         """The run folder says how the trial is left, where no run was there to say so."""
         if self._run_dir.path.is_dir():
             StatusFile(self._run_dir.status).set(state, epoch=epoch, message=message)
+            if self._mirror is not None:
+                with contextlib.suppress(RunError):  # it may be what failed
+                    self._mirror.push(self._run_dir)
 
 
 def wait_for_the_dead(run_dir: RunDir, patience_s: float = BURIAL_S) -> None:
