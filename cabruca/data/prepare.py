@@ -22,7 +22,7 @@ from cabruca.data.classes import IGNORED
 from cabruca.data.prepare_ground import Ortho, labelled_ground, open_orthos, read_area, refuse_far, touching
 from cabruca.data.prepare_labels import Kind, Labels, read_labels, rectangles
 from cabruca.data.prepare_output import Output, write_all
-from cabruca.data.prepare_pictures import Placed, pictures_of, place
+from cabruca.data.prepare_pictures import Placed, homes, pictures_of, place
 from cabruca.data.prepare_split import Shares, region_blocks, regions_of, spatial_blocks
 from cabruca.data.splits import SPLITS, Block
 from cabruca.data.vector import Shapes
@@ -169,10 +169,9 @@ def _parts(wanted: Wanted, placed: Sequence[Placed], blocks: Sequence[Block]) ->
     plane = placed[0].ortho.crs
     for one in placed:
         px = one.ortho.to_px(np.array([b.shape for b in blocks], dtype=object), plane, what="the split", dense=True)
+        home = homes(one, px)
         for name in out:
-            own = sets[name]
-            found = pictures_of(one, [blocks[k] for k in own], px[own], margin=wanted.overlap,
-                                tile_size=wanted.tile_size)  # fmt: skip
+            found = pictures_of(one, px, sets[name], home, margin=wanted.overlap, tile_size=wanted.tile_size)
             out[name] += [(part, one) for part in found]
     return out
 

@@ -98,10 +98,11 @@ def _classes(found: Layer, values: Sequence[str], class_map: Mapping[str, str], 
     meaning = {v: class_map.get(v) or own.get(_plain(v)) or class_map.get(EVERY_OTHER) for v in dict.fromkeys(values)}
     unknown = [v for v, target in meaning.items() if target is None]
     if unknown:
+        lost = [v for v in values if meaning[v] is None]
         hint = did_you_mean(_plain(unknown[0]), own) or "; "
         example = f"--map '{unknown[0]}={known[0]}'"
         raise DataError(
-            f"'{found.path}' has label values that are no class: {_some(unknown)}{hint} classes: {', '.join(known)}; "
+            f"'{found.path}' has label values that are no class: {_some(lost)}{hint} classes: {', '.join(known)}; "
             f"map each, for example {example}, or all others: --map '*={IGNORED}'"
         )
     return [str(meaning[v]) for v in values]

@@ -20,8 +20,7 @@ from cabruca.config.schema import Config
 from cabruca.data.classes import IGNORED
 from cabruca.data.prepare_ground import SLOW_READ, Ortho
 from cabruca.data.prepare_labels import Labels
-from cabruca.data.prepare_pictures import PicturePart, Placed
-from cabruca.data.prepare_split import block_of
+from cabruca.data.prepare_pictures import PicturePart, Placed, homes
 from cabruca.data.prepare_write import blocks_geojson, coco_of, write_land_cover
 from cabruca.data.splits import Block
 
@@ -132,8 +131,7 @@ def _block_facts(blocks: Sequence[Block], placed: Sequence[Placed]) -> list[dict
     for one in placed:
         crs = placed[0].ortho.crs
         px = one.ortho.to_px(np.array([b.shape for b in blocks], dtype=object), crs, what="the split", dense=True)
-        real = np.array([c != IGNORED for c in one.classes], dtype=bool)
-        home = block_of(list(px), one.centres[real & shapely.covers(one.ground, one.centres)])
+        home = homes(one, px)
         counts += np.bincount(home[home >= 0], minlength=len(blocks))
     return [{"crowns": int(n)} for n in counts]
 

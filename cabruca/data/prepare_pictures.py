@@ -19,8 +19,10 @@ from cabruca.data.prepare_ground import Ortho
 from cabruca.data.prepare_labels import only_polygons
 from cabruca.data.prepare_split import block_of
 from cabruca.data.raster import Rect
-from cabruca.data.splits import Block
 from cabruca.data.vector import Shapes
+
+ON_LINE_PX = 1e-3
+"""A centre that is so near to labelled ground lies in it: the lines of blocks are moved between systems."""
 
 
 @dataclass(frozen=True)
@@ -66,37 +68,43 @@ def place(ortho: Ortho, ground: shapely.Geometry, shapes_px: Shapes, rows: npt.N
     return Placed(ortho, ground, shapes, np.asarray(centres), rows[keep], tuple(classes[rows[k]] for k in keep))
 
 
-def pictures_of(placed: Placed, blocks: Sequence[Block], shapes_px: Shapes, *, margin: int, tile_size: int
-                ) -> list[PicturePart]:  # fmt: skip
+def homes(placed: Placed, blocks_px: Shapes) -> npt.NDArray[np.intp]:
+    """The block that each label belongs to; -1 where its centre is not labelled. One that lies on the line between
+    blocks belongs to the first."""
+    out = block_of(list(blocks_px), placed.centres)
+    labelled = shapely.dwithin(placed.ground, placed.centres, ON_LINE_PX)
+    return np.where(labelled & np.array([c != IGNORED for c in placed.classes], dtype=bool), out, -1)
+
+
+def pictures_of(
+    placed: Placed, blocks_px: Shapes, own: Sequence[int], home: npt.NDArray[np.intp], *, margin: int, tile_size: int
+) -> list[PicturePart]:
     """The pictures of one split on one raster: ground whose parts lie within a tile of each other is one picture.
 
     Args:
-        blocks: of the split; shapes_px: theirs, px. margin: px around the ground that are seen as well.
+        blocks_px: all blocks. own: numbers of those of the split. home: see `homes`.
+        margin: px around the ground that are seen as well.
     """
-    region = only_polygons(shapely.union_all(shapes_px).intersection(placed.ground)) if len(blocks) else None
+    region = only_polygons(shapely.union_all(blocks_px[list(own)]).intersection(placed.ground))
     if region is None:
         return []
     near = shapely.get_parts(region.buffer(tile_size / 2, join_style="mitre"))
     parts = np.asarray(shapely.get_parts(region))
     group = block_of(list(near), np.asarray(shapely.point_on_surface(parts)))
-    out = [_picture(placed, only_polygons(shapely.union_all(parts[group == g])), margin) for g in range(len(near))]
-    return [picture for picture in out if picture is not None]
+    grounds = [only_polygons(shapely.union_all(parts[group == g])) for g in range(len(near))]
+    counted = np.isin(home, np.asarray(own, dtype=np.intp))
+    return [_picture(placed, ground, counted, margin) for ground in grounds if ground is not None]
 
 
-def _picture(placed: Placed, ground: shapely.Geometry | None, margin: int) -> PicturePart | None:
-    if ground is None:
-        return None
-    tree = shapely.STRtree(placed.shapes)
+def _picture(placed: Placed, ground: shapely.Geometry, counted: npt.NDArray[np.bool_], margin: int) -> PicturePart:
     shapely.prepare(ground)
-    near = np.sort(tree.query(ground, predicate="intersects"))
-    home = shapely.covers(ground, placed.centres[near])
-    real = np.array([placed.classes[k] != IGNORED for k in near], dtype=bool)
-    mine = near[home & real]
+    near = np.sort(shapely.STRtree(placed.shapes).query(ground, predicate="intersects"))
+    home = counted[near] & shapely.dwithin(ground, placed.centres[near], ON_LINE_PX)
     # a shape that only touches the ground's edge shares nothing with it
-    others = near[~(home & real)]
+    others = near[~home]
     others = others[shapely.area(shapely.intersection(placed.shapes[others], ground)) > 0]
-    window = _window(ground, placed.shapes[mine], placed.ortho, margin)
-    return PicturePart(placed.ortho, window, ground, tuple(mine.tolist()), tuple(others.tolist()))
+    window = _window(ground, placed.shapes[near[home]], placed.ortho, margin)
+    return PicturePart(placed.ortho, window, ground, tuple(near[home].tolist()), tuple(others.tolist()))
 
 
 def _window(ground: shapely.Geometry, crowns: Shapes, ortho: Ortho, margin: int) -> Rect:

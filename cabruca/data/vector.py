@@ -98,6 +98,8 @@ def _driver(path: Path) -> str:
 def _ogr(path: Path, driver: str, layer: str | None) -> Layer:
     try:
         names = [str(row[0]) for row in pyogrio.list_layers(path)]
+        if not names:
+            raise DataError(f"'{path}' cannot be read as {driver} (it has no layer); write it anew")
         chosen = layer or (names[0] if len(names) == 1 else PREFERRED_LAYER)
         if chosen not in names:
             what = f"has no layer '{layer}'" if layer else "has several layers"
