@@ -122,6 +122,8 @@ def summary(found: Output, out: Path, tile_size: int) -> list[str]:
         cog = str(Path(path).with_name(f"{Path(path).stem}_cog.tif"))
         convert = command("convert", path, cog, "--driver", "COG", "--co", "COMPRESS=DEFLATE", program="rio")
         lines.append(f"  '{path}' is not tiled: each window of {tile_size} px decodes whole rows; quicker: {convert}")
+    if any("/" in name for name in found.sets):
+        lines.append(f"tune over the folds: in a study, folds: {out / 'folds.json'} and scheduler: {{type: none}}")
     return [
         *lines,
         f"look at the split: {out / 'split.geojson'} (QGIS)",

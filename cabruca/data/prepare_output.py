@@ -88,6 +88,8 @@ def write_all(
     text = _config_text(wanted, base, config, images_dir, parts)
     _write(folder / CONFIG, text)
     _write_json(folder / INDEX, _index(wanted, images_dir, placed, parts, facts), indent=1)
+    if wanted.shares.folds:
+        _write_json(folder / FOLDS, _folds(wanted, images_dir), indent=1)
     slow = [str(p.ortho.path) for p in placed if p.ortho.slow_share(wanted.tile_size) > SLOW_READ]
     notes = [*labels.notes, *_outside(parts, placed)]
     return Output(facts, boxes, notes, block_m, slow)
@@ -162,6 +164,16 @@ def _config_text(
     config_from_dict(text)
     head = f"# Written by cabruca data prepare; the data lie in {out}. Every key is in docs/configuration.md.\n"
     return head + to_yaml(text)
+
+
+def _folds(wanted: Wanted, images_dir: Path) -> dict[str, Any]:
+    """What `cabruca tune` takes: the data of each fold."""
+
+    def fold(k: int) -> dict[str, str]:
+        files = {f"{n}_annotations": str(Path(wanted.out) / file_of(f"fold_{k}/{n}")) for n in ("train", "val")}
+        return {"train_dir": str(images_dir), "val_dir": str(images_dir), **files}
+
+    return {"folds": [fold(k) for k in range(1, wanted.shares.folds + 1)]}
 
 
 def _most_crowded(pictures: Pictures, side: int) -> int:

@@ -113,6 +113,9 @@ def test_folds_hold_every_block_out_once(tmp_path: Path) -> None:
     held = [r["attributes"]["label"] for k in (1, 2, 3) for r in coco(tmp_path, f"fold_{k}_val")["annotations"]
             if not r["iscrowd"]]  # fmt: skip
     assert sorted(held) == list(range(len(CENTRES)))
+    folds = json.loads((tmp_path / "out" / "folds.json").read_text())["folds"]
+    assert [Path(f["val_annotations"]).name for f in folds] == [f"fold_{k}_val.json" for k in (1, 2, 3)]
+    assert all(Path(f["train_annotations"]).is_file() and f["val_dir"] == str(tmp_path) for f in folds)
     for k in (1, 2, 3):
         own = found.sets[f"fold_{k}/train"].crowns, found.sets[f"fold_{k}/val"].crowns
         assert sum(sum(c.values()) for c in own) == len(CENTRES)
