@@ -158,7 +158,7 @@ def _warnings(part: AnnotatedSet, config: Config) -> Iterator[str]:
             yield f"{part.name}: '{name}' is {count} of {total} crowns; under {RARE_SHARE:.0%} a class is hardly learnt"
     if total == 0:
         yield f"{part.name}: not one crown of an instance class; the instance head learns nothing from it"
-    outside = [a.id for i in part.coco.images for a in i.annotations if _leaves(a.box_xyxy_px, i)]
+    outside = [a.id for i in part.coco.images for a in i.annotations if not a.crowd and _leaves(a.box_xyxy_px, i)]
     if outside:
         yield f"{part.name}: {len(outside)} box(es) reach outside their picture (first: {outside[0]}); they are clipped"
     empty = [i.file_name for i in part.coco.images if not i.annotations and i.semantic_mask is None]

@@ -41,6 +41,9 @@ class Labelled:
     def __init__(self, shape: shapely.Geometry, size_hw: tuple[int, int]) -> None:
         self.shape, self._size_hw = shape, size_hw
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_prepared"}  # a pickled geometry is not prepared
+
     @cached_property
     def _prepared(self) -> shapely.Geometry:
         shapely.prepare(self.shape)

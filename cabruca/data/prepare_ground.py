@@ -139,7 +139,8 @@ def labelled_ground(
     out = ortho.frame
     for area, crs in areas:
         moved_area = ortho.to_px(np.array([area], dtype=object), crs, what="the area", dense=True)[0]
-        out = out.intersection(shapely.make_valid(moved_area))
+        own = only_polygons(shapely.make_valid(moved_area))
+        out = shapely.Polygon() if own is None else out.intersection(own)
     if not areas:
         out = out.intersection(shapely.convex_hull(shapely.GeometryCollection(list(shapes_px))))
     return only_polygons(out)
@@ -147,7 +148,7 @@ def labelled_ground(
 
 def touching(ortho: Ortho, shapes_px: Shapes) -> npt.NDArray[np.intp]:
     """Which labels share ground with the raster."""
-    return np.flatnonzero(shapely.area(shapely.intersection(shapes_px, ortho.frame)) > 0)
+    return np.flatnonzero(shapely.intersects(ortho.frame, shapes_px) & ~shapely.touches(ortho.frame, shapes_px))
 
 
 def refuse_far(orthos: Sequence[Ortho], labels: Labels, path: str) -> None:

@@ -60,7 +60,12 @@ class PicturePart:
 def place(ortho: Ortho, ground: shapely.Geometry, shapes_px: Shapes, rows: npt.NDArray[np.intp],
           classes: Sequence[str]) -> Placed:  # fmt: skip
     """Cut the labels at the raster's edge; those that the cut leaves without area are not there."""
-    cut = [only_polygons(s.intersection(ortho.frame)) for s in shapes_px[rows]]
+    own = shapes_px[rows]
+    whole = shapely.is_valid(own) & shapely.covered_by(own, ortho.frame)
+    cut = [
+        s if inside else only_polygons(shapely.make_valid(s).intersection(ortho.frame))
+        for s, inside in zip(own, whole, strict=True)
+    ]
     keep = [k for k, shape in enumerate(cut) if shape is not None]
     shapes = np.array([cut[k] for k in keep], dtype=object)
     box = shapely.bounds(shapes).reshape(-1, 4)

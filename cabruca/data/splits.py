@@ -21,6 +21,9 @@ SPLITS = ("train", "val", "test")
 TRIES = 400
 """Draws of a split, of which the one nearest to the shares asked for is taken."""
 
+MOST_BLOCKS = 100_000
+"""Blocks of a metre over ten hectares; more are a mistake in the unit."""
+
 OTHER_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 
 
@@ -39,11 +42,19 @@ def grid_of(labelled: shapely.Geometry, side_xy: tuple[float, float]) -> list[sh
 
     Args:
         side_xy: of one square, in units of the plane.
+
+    Raises:
+        DataError: too many squares.
     """
     x0, y0, x1, y1 = labelled.bounds
     (dx, dy), eps = side_xy, 1e-9
     columns = range(math.floor(x0 / dx + eps), math.ceil(x1 / dx - eps))
     rows = range(math.floor(y0 / dy + eps), math.ceil(y1 / dy - eps))
+    if len(columns) * len(rows) > MOST_BLOCKS:
+        raise DataError(
+            f"--block makes {len(columns)} x {len(rows)} blocks of the labelled ground, and {MOST_BLOCKS} are the most; "
+            "use larger ones"
+        )
     squares = np.array([shapely.box(i * dx, j * dy, (i + 1) * dx, (j + 1) * dy) for j in rows for i in columns])
     shapely.prepare(labelled)
     touched = squares[shapely.intersects(labelled, squares)]

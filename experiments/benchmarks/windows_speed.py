@@ -8,6 +8,7 @@ read windows of one size in one process and one thread, in turn, round after rou
 - raw: `rasterio` open once, `read` of each window, bands 1 to 3.
 - ours, pixels: the same windows through `PictureSet` to a scaled float tensor with its validity and labelled ground.
 - ours, sample: the whole `TrainWindows.get` without augmentation: crowns, masks, land cover, diameters, density too.
+  Bitmaps of crowns are painted once and kept, so this is as from the second epoch on.
 - torchgeo: `RasterDataset` with `RandomGeoSampler`, as its documentation shows it, windows of the same size.
 
 TorchGeo is no dependency; its arm is left out where it is not importable. To have it for this script alone:
@@ -22,6 +23,7 @@ Asked: ours at least 0.9 of raw, and at least 2 times torchgeo.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -92,6 +94,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    os.environ["GDAL_CACHEMAX"] = "16"  # MB; read by GDAL at its first block: windows are decoded, not remembered
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         image, labels = (args.image, args.labels) if args.image else draw(folder)

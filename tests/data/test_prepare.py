@@ -14,6 +14,7 @@ import rasterio
 import shapely
 from drawn_data import write_raster
 from drawn_ortho import CENTRES, DEGREES, HEIGHT, PLACES, UTM, WIDTH, discs, draw_ortho, to_map, write_labels
+from rasterio.transform import from_bounds
 
 from cabruca.config.load import load_config
 from cabruca.data import prepare as module
@@ -21,6 +22,7 @@ from cabruca.data.check import full_check, quick_check
 from cabruca.data.prepare import Wanted, prepare
 from cabruca.data.prepare_output import Output
 from cabruca.data.prepare_split import Shares
+from cabruca.data.vector import moved
 from cabruca.errors import DataError
 
 CRS, TRANSFORM = PLACES["metres"]
@@ -208,7 +210,9 @@ def test_every_format_gives_the_same_crowns(tmp_path: Path, name: str) -> None:
 def test_two_rasters_of_two_crs_share_blocks(tmp_path: Path) -> None:
     one = wanted(tmp_path)
     more = tmp_path / "more"
-    second = draw_ortho(more / "b.tif", CRS, TRANSFORM, nodata=0)
+    corners = moved(to_map(np.array([shapely.box(0, 0, WIDTH, HEIGHT)]), TRANSFORM), rasterio.CRS.from_string(CRS),
+                    rasterio.CRS.from_string(DEGREES), what="test")[0].bounds  # fmt: skip
+    second = draw_ortho(more / "b.tif", DEGREES, from_bounds(*corners, WIDTH, HEIGHT), nodata=0)
     found = prepare(replace(one, images=[*one.images, str(second)]))
     assert sum(sum(s.crowns.values()) for s in found.sets.values()) == 2 * len(CENTRES)
     config = load_config(tmp_path / "out" / "config.yaml")
