@@ -62,8 +62,9 @@ def test_every_crown_is_counted_by_one_split_and_its_neighbours_ignore_it(tmp_pa
                   for i in content["images"]}  # fmt: skip
         for r in rows:
             x, y, w, h = r["bbox"]
-            inside = window[r["image_id"]].covers(shapely.Point(x + w / 2, y + h / 2))
-            assert inside != bool(r["iscrowd"])
+            ground, centre = window[r["image_id"]], shapely.Point(x + w / 2, y + h / 2)
+            on_line = shapely.dwithin(ground.boundary, centre, 0.02)  # one split has it, whichever
+            assert on_line or ground.covers(centre) != bool(r["iscrowd"])
     assert sorted(counted) == list(range(len(CENTRES)))
     assert crowds > 0
     assert sum(sum(s.crowns.values()) for s in found.sets.values()) == len(CENTRES)
