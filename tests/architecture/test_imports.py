@@ -83,6 +83,7 @@ THIRD_PARTY = {
     "mlflow": {"tracking/mlflow_client.py", "tracking/mlflow_model.py", "tracking/environment.py"},
     "wandb": {"tracking/wandb.py", "tracking/environment.py"},
     "timm": {"model"},
+    "pyogrio": {"data"},
     "click": {"cli"},
     "rich": {"tracking", "cli"},
     "faster_coco_eval": {"metrics", "data"},
