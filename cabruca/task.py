@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from cabruca.config.schema import Config
 from cabruca.config.stages import tile_size_at
 from cabruca.data.dataset import EvaluationWindows, TrainWindows, input_spec
+from cabruca.data.facts import training_facts
 from cabruca.data.loaders import evaluation_batches, train_batches
+from cabruca.facts import TrainingFacts
 from cabruca.ground import Inventory
 from cabruca.measuring import inventory_of, metric_names, name_unknown_scales
 from cabruca.metrics.evaluator import Evaluator
@@ -52,6 +54,7 @@ class CabrucaTask:
         self._by_tile: dict[int, TrainWindows] = {}
         self._validation: EvaluationWindows | None = None
         self._inventory: dict[str, Inventory] | None = None
+        self._facts: TrainingFacts | None = None
         self._silent_heads_named = False
 
     @property
@@ -155,7 +158,10 @@ class CabrucaTask:
         return found
 
     def state(self) -> State:
-        return {"input": self.spec.to_dict()}
+        """How pictures become input and, once training data was opened, what it says of itself (`TrainingFacts`)."""
+        if self._facts is None and self._train is not None:
+            self._facts = training_facts(self._train.pictures)
+        return {"input": self.spec.to_dict(), **({} if self._facts is None else {"data": self._facts.to_dict()})}
 
 
 def pin_memory(config: Config, runtime: Runtime) -> bool:
@@ -213,10 +219,12 @@ def evaluate_windows(
     autocast: Autocast,
     num_pictures: int = 0,
     inventory: Mapping[str, Inventory] | None = None,
+    scores: Mapping[str, float] | None = None,
 ) -> Validation:
     """Losses and every metric over `windows`, this rank's share gathered with the others'.
 
-    The model must be in eval mode. `num_pictures` comparisons of truth and prediction come from rank 0's first windows.
+    The model must be in eval mode. `scores`: class -> count from there, see `Evaluator`. `num_pictures`
+    comparisons of truth and prediction come from rank 0's first windows.
     """
     evaluator = Evaluator(
         spec.instance_classes,
@@ -224,10 +232,11 @@ def evaluate_windows(
         config.validation,
         min_visible_share=config.data.min_visible_share,
         inventory=inventory,
+        scores=scores,
     )
     losses: dict[str, dict[str, float]] = {}
     pictures: list[Picture] = []
-    for batch in _on_device(windows, runtime, config, model):
+    for batch in window_batches(windows, runtime, config, model):
         with autocast():
             output = model(batch, losses=True, predictions=True)
         evaluator.add(batch, output.predictions)
@@ -255,7 +264,8 @@ def operating_point(records: Sequence[PictureRecord], config: Config, spec: Inpu
     )
 
 
-def _on_device(windows: EvaluationWindows, runtime: Runtime, config: Config, model: nn.Module) -> Iterator[Batch]:
+def window_batches(windows: EvaluationWindows, runtime: Runtime, config: Config, model: nn.Module) -> Iterator[Batch]:
+    """This rank's share of `windows` as batches, where and as what the model's weights are."""
     indices = range(runtime.rank, len(windows), runtime.world_size)
     dtype = next(p.dtype for p in model.parameters())
     for batch in evaluation_batches(windows, list(indices), runtime, batch_size=config.validation.batch_size):

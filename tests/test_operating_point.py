@@ -68,7 +68,9 @@ def test_a_damaged_one_gets_none(saved: Path) -> None:
     assert operating_point.read(saved) is None
 
 
-@pytest.mark.parametrize("wrong", [7, {}, {"score": 0.5}, {"score": {"a": 1.5}}, {"score": {"a": "x"}}, {"score": {"a": float("nan")}}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong", [7, {}, {"score": 0.5}, *({"score": {"a": value}} for value in (1.5, -0.1, "x", float("nan")))]
+)
 def test_what_is_no_point_is_refused(saved: Path, wrong: Any) -> None:
     checkpoint.amend(saved, {"operating_point": wrong})
     with pytest.raises(CheckpointError, match="tune-thresholds"):

@@ -77,7 +77,7 @@ def with_space(storage: BaseStorage, study: Study) -> str:
     if not names:
         return study.config.name
     trials = optuna.load_study(study_name=names[-1], storage=storage).get_trials(deepcopy=False)
-    wanted = _distributions(study.space)
+    wanted = distributions(study.space)
     if all(_fits(trial, wanted) for trial in trials):
         return names[-1]
     return f"{study.config.name} {len(names) + 1}"
@@ -99,7 +99,7 @@ def catch_up(own: optuna.Study, study: Study, state: StudyState) -> None:
     missing = [trial for number, trial in sorted(state.trials.items()) if number >= here]
     if not missing:
         return
-    wanted, notes = _distributions(study.space), _notes(own._storage, study)
+    wanted, notes = distributions(study.space), _notes(own._storage, study)
     for trial in missing:
         own.add_trial(_as_running(trial, study, wanted, notes.get(trial.number, {})))
 
@@ -129,7 +129,7 @@ def _as_running(
     )
 
 
-def _distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     """What Optuna draws each parameter from."""
     seen: dict[str, BaseDistribution] = {}
 

@@ -18,17 +18,22 @@ PACKAGE = ROOT / "cabruca"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / "tests").rglob("*.py")])}
 
-LEAVES = {"_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands", "findings"}
+LEAVES = {
+    "_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands", "findings", "facts", "page",
+}  # fmt: skip
 JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task", "operating_point"}
-LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation"}
+LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation", "predict"}
 ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
     "commands": set(),
     "crops": set(),
+    "page": set(),
     "ground": set(),
     "findings": set(),
-    "structures": {"crops", "ground"},
+    "input_spec": set(),
+    "structures": {"crops", "ground", "input_spec"},
+    "facts": set(),
     "draws": set(),
     "runtime": {"errors"},
     "config": LEAVES,
@@ -46,6 +51,9 @@ ALLOWED: dict[str, set[str]] = {
     "preparing": JOINT | {"train", "tracking", "held_out"},
     "run": JOINT | {"train", "tracking", "dry_run", "preparing"},
     "evaluation": JOINT | {"train", "tracking.charting"},
+    "predict": JOINT | {"train.checkpoint", "train.precision", "tracking", "evaluation"},
+    "exporting": JOINT | {"_version", "evaluation", "tracking"},
+    "thresholding": JOINT | {"train", "evaluation"},
     "served_model": JOINT | {"evaluation", "tracking.mlflow_model"},
     "held_out": LEAVES | {"config", "train.protocols", "tracking", "evaluation", "held_out_report"},
     "held_out_report": set(),
@@ -53,13 +61,13 @@ ALLOWED: dict[str, set[str]] = {
     # reads what runs and studies leave; what of tracking needs torch it may not (tests/monitor/test_monitor_room.py)
     "monitor": LEAVES | {"config", "tracking", "study_report.parts", "data.raster"},
     "distributed": LOCAL | {"preparing", "study_report"},
-    "launch": LEAVES | {"config", "train.protocols", "run", "evaluation", "distributed"},
+    "launch": LEAVES | {"config", "train.protocols", "run", "evaluation", "predict", "distributed"},
     "study_looks": LEAVES | {"config", "tracking", "study_report"},
     "tuning": LEAVES | {"config", "tracking", "study_report", "distributed"},
     "demo_study": LEAVES | {"config", "data", "tracking", "tuning"},
     "demo": LOCAL | {"demo_study"},
     "doctor": LEAVES | {"config", "data"},
-    "cli": LOCAL | {"launch", "tuning", "study_looks", "demo", "doctor", "monitor"},
+    "cli": LOCAL | {"thresholding", "exporting", "launch", "tuning", "study_looks", "demo", "doctor", "monitor"},
     "__init__": {"_version", "config", "launch", "evaluation", "train"},
     "__main__": {"cli"},
 }
@@ -72,6 +80,7 @@ THIRD_PARTY = {
     "streamlit": {"monitor"},
     "plotly": {"monitor"},
     "rasterio": {"data"},
+    "pyogrio": {"data", "predict", "monitor"},
     "mlflow": {"tracking/mlflow_client.py", "tracking/mlflow_model.py", "tracking/environment.py"},
     "wandb": {"tracking/wandb.py", "tracking/environment.py"},
     "timm": {"model"},

@@ -29,7 +29,7 @@ def test_a_study_is_read_from_its_journal(outputs: Path) -> None:
     look = StudyShelf(outputs).open("studies/drawn")
     assert (look.driver, look.go_on) == ("finished", None)
     rows = leaderboard(look)
-    assert [row["trial"] for row in rows][0] == 5  # of those that ran to the end the one with the highest value
+    assert rows[0]["trial"] == 5  # of those that ran to the end the one with the highest value
     assert rows[-1]["state"] == "● failed"
     assert rows[0]["lr"] == "0.001"
     assert 0 < spared(look).share < 1

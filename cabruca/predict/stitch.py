@@ -1,0 +1,177 @@
+"""Makes one crown of what neighbouring windows saw of it, while the windows go by row by row.
+
+Two findings of two windows are the same crown where both windows look at the same ground and say the same of it: the
+IoU of the two masks *inside the ground that both windows see*. A crown that one window sees whole and the next one
+cuts agrees with its own rest there, however small that rest is. Then, what a window's edge has cut and what lies in
+another crown (containment) belongs to that crown, unless one window saw the two apart. At last, a rest that only
+windows cut is left out where another window saw all of that ground and found nothing: it had the better view.
+
+With a network that makes no mistake and an overlap of at least the largest crown, every crown lies whole in one window
+and comes out of it exactly. Nothing depends on when a window was computed: they are taken in the order of their index.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cabruca.predict.found import CUT_PX, Box, Found
+from cabruca.predict.overlap import Rect, agreement, around, containment, overlap_of, union
+from cabruca.predict.windows import Grid, Span
+
+MERGE_IOU = 0.5
+"""Agreement from which on two findings are one crown."""
+
+MERGE_CONTAINMENT = 0.7
+"""Share of a cut finding inside another crown from which on it belongs to it."""
+
+
+class Track:
+    """One crown so far.
+
+    Attributes:
+        number: in the order of their first finding. members: what each window saw of it. box: around all of it.
+        windows: of the members. cut: no window saw it whole. label: its class.
+    """
+
+    def __init__(self, number: int, members: Sequence[Found]) -> None:
+        self.number, self.members = number, list[Found]()
+        self.take(members)
+
+    def take(self, members: Sequence[Found]) -> None:
+        """These are of the same crown."""
+        self.members = [*self.members, *members]
+        self.box: Box = around(self.members)
+        self.windows = {m.window for m in self.members}
+        self.cut = all(m.cut for m in self.members)
+        self._crown: Found | None = None
+
+    @property
+    def label(self) -> int:
+        return self.members[0].label
+
+    def crown(self) -> Found:
+        """The finding of the window that saw it best: whole, and farthest from its edges; where all cut it, all
+        together."""
+        if self._crown is None:
+            whole = [m for m in self.members if not m.cut]
+            best = max(whole, key=lambda m: (m.clearance, m.score, -m.window)) if whole else union(self.members)
+            self._crown = best
+        return self._crown
+
+
+@dataclass
+class Stitcher:
+    """Takes the findings of window after window, gives back the crowns that no later window can touch.
+
+    Args:
+        grid: of the windows. merge_iou, merge_containment: see above.
+    """
+
+    grid: Grid
+    merge_iou: float = MERGE_IOU
+    merge_containment: float = MERGE_CONTAINMENT
+    tracks: list[Track] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+    made: int = 0
+
+    def add(self, window: int, crowns: Iterable[Found]) -> None:
+        """The crowns of one window; windows come in the order of their index, some may be left out."""
+        self.seen.add(window)
+        rect = self._rect(window)
+        near = [t for t in self.tracks if overlap_of(t.box, rect) is not None]
+        new = [self._track(found) for found in crowns]
+        joined = self._join_same(near, new)
+        fresh = [t for t in new if t.number not in joined]
+        self.tracks += fresh
+        self._join_contained([*fresh, *(t for t in near if window in t.windows)], [*near, *fresh])
+
+    def _track(self, found: Found) -> Track:
+        self.made += 1
+        return Track(self.made - 1, [found])
+
+    def _rect(self, window: int) -> Rect:
+        return self.grid.window(window).box
+
+    def _join_same(self, near: list[Track], new: list[Track]) -> set[int]:
+        """One to one, the best agreement first; the numbers of the new ones that were joined."""
+        pairs = []
+        for a, b in touching(near, new):
+            value = max(self._agreement(m, b.members[0]) for m in a.members)
+            if value >= self.merge_iou:
+                pairs.append((-value, abs(sum(a.box) - sum(b.box)), a.number, b.number, a, b))
+        old, joined = set[int](), set[int]()
+        for *_, a, b in sorted(pairs, key=lambda p: p[:4]):
+            if a.number not in old and b.number not in joined:
+                old.add(a.number)
+                joined.add(b.number)
+                a.take(b.members)
+        return joined
+
+    def _agreement(self, a: Found, b: Found) -> float:
+        """IoU inside the ground that both windows see; 0 between classes."""
+        if a.label != b.label or overlap_of(a.box, b.box) is None:
+            return 0.0
+        shared = overlap_of(self._rect(a.window), self._rect(b.window))
+        return 0.0 if shared is None else agreement(a, b, shared)
+
+    def _join_contained(self, touched: list[Track], near: list[Track]) -> None:
+        """Rests that lie in another crown become a part of it; the surest first."""
+        pairs = {}
+        for a, b in touching(touched, near):
+            if a.number == b.number or not (a.cut or b.cut) or not a.windows.isdisjoint(b.windows):
+                continue
+            for part, whole in ((a, b), (b, a)):
+                if part.cut and part.label == whole.label:
+                    value = containment(part.crown(), whole.crown())
+                    if value >= self.merge_containment:
+                        pairs[part.number, whole.number] = (-value, part, whole)
+        gone: set[int] = set()
+        for (part_number, whole_number), (_, part, whole) in sorted(pairs.items(), key=lambda p: (p[1][0], *p[0])):
+            if part_number in gone or whole_number in gone or not part.windows.isdisjoint(whole.windows):
+                continue
+            gone.add(part_number)
+            whole.take(part.members)
+        if gone:
+            self.tracks = [t for t in self.tracks if t.number not in gone]
+
+    def settled(self, row: int) -> Iterator[Found]:
+        """After the last window of window row `row`: the crowns that no later window can touch, in order."""
+        line = self.grid.swept(row)
+        done = [t for t in self.tracks if t.box[3] <= line]
+        kept = {t.number for t in done}
+        yield from (t.crown() for t in done if not self._unconfirmed(t))
+        self.tracks = [t for t in self.tracks if t.number not in kept]
+        lowest = math.floor(min((t.box[1] for t in self.tracks), default=line))
+        self.seen = {w for w in self.seen if self._rect(w)[3] > min(lowest, line)}
+
+    def _unconfirmed(self, track: Track) -> bool:
+        """Whether only windows that cut it saw it, and one that could see all of it did not."""
+        if not track.cut:
+            return False
+        x0, y0, x1, y1 = track.box
+        height, width = self.grid.hw
+        columns = [k for k, s in enumerate(self.grid.columns) if _shows(s, x0, x1, width)]
+        rows = [k for k, s in enumerate(self.grid.rows) if _shows(s, y0, y1, height)]
+        own = track.windows
+        windows = (row * len(self.grid.columns) + column for row in rows for column in columns)
+        return any(w in self.seen and w not in own for w in windows)
+
+
+def _shows(span: Span, low: float, high: float, length: int) -> bool:
+    """Whether a window along one axis holds `low` to `high` and does not cut there."""
+    before, behind = (CUT_PX if open_edge else 0.0 for open_edge in (span.start > 0, span.end < length))
+    return span.start + before <= low and high <= span.end - behind
+
+
+def touching(a: Sequence[Track], b: Sequence[Track]) -> list[tuple[Track, Track]]:
+    """Pairs of the two whose boxes share area."""
+    if not a or not b:
+        return []
+    p, q = (np.array([t.box for t in tracks])[:, :, None] for tracks in (a, b))
+    q = q.transpose(2, 1, 0)
+    apart = (p[:, 0] >= q[:, 2]) | (p[:, 2] <= q[:, 0]) | (p[:, 1] >= q[:, 3]) | (p[:, 3] <= q[:, 1])
+    return [(a[i], b[k]) for i, k in zip(*(v.tolist() for v in np.nonzero(~apart)), strict=True)]
