@@ -78,7 +78,7 @@ def _display(image: Tensor) -> Rgb:
 
 
 def _tally(labels: Tensor, names: Sequence[str]) -> str:
-    counts = [f"{int((labels == k).sum())} {name}" for k, name in enumerate(names, 1)]
+    counts = [f"{int((labels == k).sum())} {name.removesuffix('_tree')}" for k, name in enumerate(names, 1)]
     return ", ".join(counts)
 
 

@@ -20,6 +20,7 @@ import click
 
 from cabruca._version import __version__
 from cabruca.cli.lazy import LazyGroup
+from cabruca.cli.looks import say_error
 from cabruca.errors import CabrucaError, TrainingDiverged, did_you_mean
 
 COMMANDS = {
@@ -27,6 +28,8 @@ COMMANDS = {
     "tune": ("cabruca.cli.tune:tune", "Search the best settings over many trials."),
     "evaluate": ("cabruca.cli.evaluate:evaluate", "Measure a checkpoint on a labelled data set."),
     "predict": ("cabruca.cli.predict:predict", "Map the crowns of an orthomosaic."),
+    "report": ("cabruca.cli.report:report", "Report a map of crowns, a plot and a hectare."),
+    "export": ("cabruca.cli.export:export", "Export the dense heads to ONNX or torch.export."),
     "checkpoints": ("cabruca.cli.checkpoints:checkpoints", "List, show, verify or prune a run's checkpoints."),
     "compare": ("cabruca.cli.compare:compare", "Compare the metrics and configurations of runs."),
     "monitor": ("cabruca.cli.monitor:monitor", "Follow runs, studies and maps in a browser."),
@@ -70,7 +73,7 @@ def _report(error: Exception) -> int:
         raise error
     from cabruca.tracking.secrets import hide  # an error may quote an address, with its password
 
-    click.echo(f"cabruca: error: {hide(' '.join(line.split()))}", err=True)
+    say_error(hide(" ".join(line.split())))
     return 130 if isinstance(error, click.Abort) else 1 if isinstance(error, TrainingDiverged) else 2
 
 

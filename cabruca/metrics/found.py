@@ -66,8 +66,8 @@ def crown_confusion(matched: Sequence[Matched], classes: int) -> Ints:
         true, found = plot.true.labels, plot.found.labels
         np.add.at(out, (true[pairs.true] - 1, found[pairs.found] - 1), 1)
         missed, extra = np.delete(true, pairs.true), np.delete(found, pairs.found)
-        np.add.at(out, (missed - 1, classes), 1)
-        np.add.at(out, (classes, extra - 1), 1)
+        out[:classes, classes] += np.bincount(missed - 1, minlength=classes)
+        out[classes, :classes] += np.bincount(extra - 1, minlength=classes)
     return out
 
 

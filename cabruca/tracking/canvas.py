@@ -7,8 +7,7 @@ import math
 import time
 from typing import Any
 
-CLASS_COLORS = ("#c98200", "#0b79a8", "#b23a77", "#5b7f2a", "#7a5cc4", "#8a5a3c")
-"""One a class, in order; repeated when there are more."""
+from cabruca.findings import CLASS_COLORS
 
 INK, FADED, ACCENT = "#22302a", "#9aa5a0", "#c1440e"
 """Text and first lines; what stands behind; what is to be seen."""
@@ -69,6 +68,16 @@ def headline(figure: Any, text: str) -> None:
 def nothing(axes: Any, text: str) -> None:
     """Say in an empty panel why it is empty."""
     axes.text(0.5, 0.5, text, ha="center", va="center", color=FADED, transform=axes.transAxes)
+
+
+def logarithmic(axes: Any) -> None:
+    """An upright axis in powers of ten, with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def png(figure: Any) -> bytes:

@@ -40,10 +40,11 @@ def f1_curve(found: Findings, title: str) -> bytes:
     _no_crowns(axes, found)
     for curve in found.curves:
         score, best = curve.best
-        label = f"{curve.name}, {KINDS[curve.kind]}: best {best:.3f} at {score:.2f}"
+        told = f"best {best:.3f} at {score:.2f}" if best > 0 else "none is right"
         color = _color(found, curve.name)
-        axes.plot(SCORES, curve.f1, color=color, linewidth=2, label=label)
-        axes.plot([score], [best], "o", color=color, markersize=6)
+        axes.plot(SCORES, curve.f1, color=color, linewidth=2, label=f"{curve.name}, {KINDS[curve.kind]}: {told}")
+        if best > 0:
+            axes.plot([score], [best], "o", color=color, markersize=6)
     axes.axvline(found.score_threshold, color=ACCENT, linewidth=1, linestyle="--")
     axes.text(found.score_threshold + 0.01, 1.0, f"used: {found.score_threshold:g}", fontsize="x-small", color=ACCENT)
     _finish(axes, found, "lower left")
@@ -74,7 +75,7 @@ def count_scatter(found: Findings, title: str) -> bytes:
     """Crowns found over crowns in the truth, a point a picture and class."""
     figure, (axes,) = new_figure(1, size=WIDE)
     headline(figure, title)
-    head(axes, f"crowns a picture ({len(found.pictures)} pictures)", "in the truth", "found")
+    head(axes, f"crowns of each picture ({len(found.pictures)})", "in the truth", "found")
     _identity(axes, found.counts)
     for k, name in enumerate(found.classes if found.counts.any() else ()):
         pairs = found.counts[:, k]

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cabruca._version import __version__
-from cabruca.commands import command
 from cabruca.config.load import to_yaml
 from cabruca.config.schema import Config
 from cabruca.tracking.card_data import SetFacts
-from cabruca.tracking.card_text import CONSIDERATIONS, INTENDED, number, section, table
+from cabruca.tracking.card_text import CONSIDERATIONS, INTENDED, counted, number, section, table
 from cabruca.tracking.run_dir import RunDir
 
 HEADLINES = (
@@ -131,7 +130,9 @@ def _details(card: Card) -> str:
 def _factors(card: Card) -> str:
     sites = sorted({site for own in card.sets for site in own.sites})
     gsd = [v for own in card.sets for v in own.gsd_m or ()]
-    scale = f"{min(gsd):g} to {max(gsd):g} m a pixel" if gsd else "not stated in the annotation files"
+    scale = "not stated in the annotation files"
+    if gsd:
+        scale = f"{min(gsd):g}{f' to {max(gsd):g}' if min(gsd) < max(gsd) else ''} m a pixel"
     target = card.config.data.target_gsd_m
     if target is not None:
         scale += f"; resampled to {target:g} m"
@@ -179,7 +180,11 @@ def _data(card: Card) -> str:
             lines += [f"- {own.why}", ""]
             continue
         licences = ", ".join(own.licences) or "not stated in the file: **to be filled in**"
-        lines += [f"- {own.images} pictures, {sum(own.crowns.values())} annotations", f"- licences: {licences}", ""]
+        lines += [
+            f"- {counted(own.images, 'picture')}, {counted(sum(own.crowns.values()), 'annotation')}",
+            f"- licences: {licences}",
+            "",
+        ]
         names = [*(n for n in classes if n in own.crowns), *sorted(own.crowns.keys() - {*classes})]
         lines += table(["class", "annotations", "with outline"],
                         [[n, str(own.crowns[n]), str(own.masks.get(n, 0))] for n in names])  # fmt: skip
@@ -208,16 +213,20 @@ def _caveats(card: Card) -> str:
 
 
 def _usage(card: Card) -> str:
-    best = card.run_dir.best
-    words = ("--images", "PICTURES", "--annotations", "LABELS.json")
+    """Commands and paths as they hold in a copy of the run's folder, wherever it lies."""
+    best = f"{card.run_dir.checkpoints.name}/{card.run_dir.best.name}"
     return section(
         "How to use it",
         [
+            "In this folder:",
+            "",
             "```bash",
             "pip install cabruca",
-            command("evaluate", "--checkpoint", best, *words) + "   # measure it on your own labels",
-            command("train", "--config", card.run_dir.config_yaml, "--init-from", best, "--experiment-name", "mine")
-            + "   # teach it your site",
+            "# measure it on your own labels",
+            f"cabruca evaluate --checkpoint {best} --images PICTURES --annotations LABELS.json --pictures measured",
+            "# teach it your site",
+            f"cabruca train --config config.yaml --init-from {best} --experiment-name mine \\",
+            "  --set data.train_dir=PICTURES --set data.train_annotations=LABELS.json",
             "```",
             "",
             "```python",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cabruca.config.schema import Config
-from cabruca.tracking.canvas import ACCENT, INK, Sparingly, class_color, head, headline, new_figure, png
+from cabruca.tracking.canvas import ACCENT, INK, Sparingly, class_color, head, headline, logarithmic, new_figure, png
 from cabruca.tracking.files import write_atomic
 from cabruca.tracking.history import row_of
 from cabruca.tracking.run_dir import RunDir
@@ -122,7 +122,7 @@ def _diameters(history: Columns, monitor: str) -> Panel | None:
 
 def _counts(history: Columns, monitor: str) -> Panel | None:
     true = _known(history, [n for n in history if n.startswith("val/") and n.endswith("_count_true")])
-    names = [n.removesuffix("_true") for n in true if not n.endswith("total_count_true")]
+    names = [n.removesuffix("_true") for n in sorted(true) if not n.endswith("total_count_true")]
     lines = {n: (n[4:].removesuffix("_count"), class_color(k), 1.6) for k, n in enumerate(names)}
     dashed = {f"{n}_true": class_color(k) for k, n in enumerate(names)}
     return _lines(history, lines, "crowns counted (dashed: truth)", dashed=dashed)
@@ -196,13 +196,15 @@ def _lines(
             axes.plot(epochs, values, color=color, linewidth=width, label=label, marker=_marker(values), markersize=3.5)
             seen += values
         if log and min(seen) > 0 and max(seen) > 20 * min(seen):
-            axes.set_yscale("log")
+            logarithmic(axes)
+        elif log and 0 < max(seen) < 0.01:
+            axes.yaxis.set_major_formatter("{x:.2g}")
         if top is not None:
             axes.set_ylim(-0.02, max(top, *seen) + 0.02)
         if bottom is not None:
             axes.set_ylim(bottom=bottom)
         if len(lines) > 1 or dashed:
-            axes.legend(fontsize="x-small", frameon=False, labelcolor=INK)
+            axes.legend(fontsize="x-small", framealpha=0.7, edgecolor="none", labelcolor=INK)
 
     return panel
 

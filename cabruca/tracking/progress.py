@@ -115,7 +115,7 @@ class PlainProgress(BaseCallback):
 
     def _line(self, record: Record) -> str:
         m = record.metrics
-        best = "-" if self._best is None else f"{self._best[0]:.4g}@{self._best[1]}"
+        best = "-" if self._best is None else _at(*self._best)
         rate = next((v for k, v in m.items() if k.startswith("lr/") and k.endswith("heads")), None)
         if rate is None:
             rate = next((v for k, v in m.items() if k.startswith("lr/")), math.nan)
@@ -244,6 +244,12 @@ def arithmetic(info: RunInfo) -> str:
         f"({info.batch_size} x {accumulation}), {info.parameters / 1e6:.2f} M parameters, "
         f"{info.device} {info.precision}{resumed}"
     )
+
+
+def _at(value: float, epoch: int) -> str:
+    """`0.7123@12`, with as many digits as ten characters have room for."""
+    texts = (f"{value:.{n}g}@{epoch}" for n in range(4, 0, -1))
+    return next((text for text in texts if len(text) <= 10), f"{value:.0e}@{epoch}")
 
 
 def _rate(value: float) -> str:
