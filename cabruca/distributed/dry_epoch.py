@@ -15,7 +15,7 @@ from typing import Any
 from cabruca import errors
 from cabruca.config.schema import Config
 from cabruca.config.study import Study, trial_config
-from cabruca.distributed.keeping import bytes_of
+from cabruca.distributed.folder_sizes import bytes_of
 from cabruca.errors import CabrucaError, RunError, TrainingDiverged
 from cabruca.preparing import TaskFactory
 from cabruca.run import run_training

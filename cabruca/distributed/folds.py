@@ -14,7 +14,7 @@ from typing import Any
 
 from cabruca.config.schema import Config
 from cabruca.config.study_folds import Fold, other_fold
-from cabruca.distributed.keeping import drop_checkpoints
+from cabruca.distributed.folder_sizes import drop_checkpoints
 from cabruca.distributed.trial_history import epoch_of
 from cabruca.distributed.trial_lines import LeaveLine
 from cabruca.distributed.trial_reporter import Line, TrialReporter

@@ -21,8 +21,8 @@ from cabruca import errors
 from cabruca.config.schema import Config
 from cabruca.config.study import Study, trial_config
 from cabruca.distributed.cluster import cluster_for
+from cabruca.distributed.folder_sizes import drop_checkpoints
 from cabruca.distributed.group import open_desk
-from cabruca.distributed.keeping import drop_checkpoints
 from cabruca.distributed.mirror import MirroredReporter, mirror_of
 from cabruca.distributed.room import trials_at_once, wait_for_room
 from cabruca.distributed.study_desk import StudyDesk

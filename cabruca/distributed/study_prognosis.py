@@ -14,7 +14,7 @@ import psutil
 from cabruca.config.redact import redact
 from cabruca.config.study import Study
 from cabruca.distributed.dry_epoch import dry_config, try_epoch
-from cabruca.distributed.keeping import bytes_of
+from cabruca.distributed.folder_sizes import bytes_of
 from cabruca.distributed.study_run import cores_of, resources_of
 from cabruca.preparing import TaskFactory
 from cabruca.tracking.files import to_json, write_atomic

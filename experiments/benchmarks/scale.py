@@ -53,7 +53,9 @@ def table_checkpoints() -> str:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "checkpoint_latest.pth"
             began = time.perf_counter()
-            checkpoint.write(path, {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, metric=None)
+            checkpoint.write(
+                path, {"model": dict(model.state_dict()), "optimizer": optimizer.state_dict()}, metric=None
+            )
             spent = time.perf_counter() - began
             size = path.stat().st_size
             began = time.perf_counter()

@@ -104,7 +104,7 @@ def test_the_time_budget_ends_a_study_that_can_go_on(tmp_path: Path) -> None:
 def test_the_disk_budget_gives_up_checkpoints_and_then_ends_the_study(tmp_path: Path) -> None:
     free = line_study(tmp_path / "free", scheduler={"type": "none"}, **SHORT)
     run(free, dry=False)
-    from cabruca.distributed.keeping import bytes_of
+    from cabruca.distributed.folder_sizes import bytes_of
 
     folder = StudyDir.of(free)
     sizes = [bytes_of(folder.trial_dir(n).path) for n in range(4)]

@@ -10,7 +10,8 @@ import pytest
 from drawn_study import drawn_study, result, write_study
 
 from cabruca.config.study import Study, load_study
-from cabruca.distributed.keeping import Keeper, bytes_of
+from cabruca.distributed.folder_sizes import bytes_of
+from cabruca.distributed.keeping import Keeper
 from cabruca.distributed.study_failing import IN_A_ROW, FailureWatch, all_failed
 from cabruca.distributed.study_fit import check_trials_fit
 from cabruca.errors import ConfigError
