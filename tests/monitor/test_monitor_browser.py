@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -187,6 +188,28 @@ def test_every_page_in_the_dark(browser: Browser, tmp_path: Path) -> None:
         )
         assert colour == "rgb(17, 23, 19)"
         browser.picture(tmp_path / f"dark_{page.partition('?')[0] or 'runs'}.png", 1_700)
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ({}, 101),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),  # a name that was bound to 127.0.0.1 anew
+    ],
+)
+def test_other_sites_and_other_host_names_are_refused(server: Server, header: dict[str, str], code: int) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 10) as line:
+        own = {
+            "Host": f"127.0.0.1:{server.port}",
+            "Origin": server.url,
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+        }
+        key = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw=="}
+        lines = [f"{name}: {value}" for name, value in {**own, **key, **header}.items()]
+        line.sendall("\r\n".join(["GET /_stcore/stream HTTP/1.1", *lines, "", ""]).encode())
+        assert line.recv(100).split()[1] == str(code).encode()
 
 
 def test_an_empty_folder_becomes_a_page_of_runs_by_itself(tmp_path: Path) -> None:
