@@ -80,13 +80,13 @@ class RunTable:
         return self._names.get("names", int(2 * time.time()), lambda: names_of(self.outputs))
 
     def all(self, *, trials: bool = False) -> list[RunFacts]:
-        """Every run, those that were at work last first; with those of studies on request."""
+        """Every run, in the order of `last_at_work`; with those of studies on request."""
         runs, of_studies, _ = self.names()
         found: list[RunFacts] = []
         for name in [*runs, *(of_studies if trials else [])]:
             with suppress(RunError):  # removed since the names were listed
                 found.append(self.look_at(name))
-        return sorted(found, key=lambda one: (not one.live, -(one.heartbeat or 0.0), one.name))
+        return sorted(found, key=last_at_work)
 
     def look_at(self, name: str) -> RunFacts:
         """One run; whatever of its files is missing or broken is left open.
@@ -121,6 +121,11 @@ class RunTable:
             bytes=self._sizes.get(run.path, _folder_stamp(run), lambda: size_of(run.path)),
             notes=self._notes.of_file(notes_file(run), read_notes),
         )
+
+
+def last_at_work(one: RunFacts) -> tuple[bool, float, str]:
+    """What runs are sorted by: those at work first, by name (their heartbeats would shuffle them), then by age."""
+    return not one.live, 0.0 if one.live else -(one.heartbeat or 0.0), one.name
 
 
 def state_of(status: Mapping[str, Any], *, now: float | None = None) -> Seen:

@@ -107,6 +107,12 @@ def test_trials_of_a_study_are_runs_on_request_and_resume_with_it(tmp_path: Path
     assert resume_command(study.trial_dir(0)).endswith(f"tune resume {study.path}")
 
 
+def test_runs_at_work_come_first_and_keep_their_places(tmp_path: Path) -> None:
+    for name, state, age in (("b", "running", 1), ("a", "running", 30), ("old", "finished", 50), ("new", "failed", 5)):
+        draw_run(tmp_path, name, state=state, age_s=age)
+    assert [one.name for one in RunTable(tmp_path).all()] == ["a", "b", "new", "old"]
+
+
 def test_search_finds_names_states_tags_and_notes(tmp_path: Path) -> None:
     draw_run(tmp_path, "first")
     run = draw_run(tmp_path, "second", state="failed")
