@@ -38,7 +38,8 @@ class RunFacts:
     Attributes:
         name: path below the outputs folder. state: that of status.json, but `died` of a run that says it is at work and
             is not. message: status.json's.
-        monitor: the monitored metric, of which less is better where `minimize`; best: its best value and best_epoch the epoch of it, None where there is none.
+        monitor: the monitored metric, of which less is better where `minimize`; best: its best value and best_epoch the
+            epoch of it, None where there is none.
         epoch: completed; epochs: asked for. elapsed_s: from the start to the last heartbeat, pauses between two starts
             among it. heartbeat: seconds since 1970. bytes: of all files in the folder.
     """
