@@ -26,6 +26,7 @@ SETTINGS = {
     "server.headless": "true",  # opens no browser, asks for no e-mail address
     "server.fileWatcherType": "none",
     "server.runOnSave": "false",
+    "runner.magicEnabled": "false",  # it would show the docstring of a constant on every page
     "server.enableXsrfProtection": "true",
     "server.enableCORS": "true",
     "server.enableStaticServing": "false",

@@ -68,6 +68,7 @@ class Books:
     @cached_property
     def studies(self) -> StudyShelf:
         """Studies below the folder; imported when the first is asked for."""
+        from cabruca.monitor.studies import StudyShelf
 
         return StudyShelf(self.outputs)
 

@@ -38,7 +38,8 @@ class RunFacts:
     Attributes:
         name: path below the outputs folder. state: that of status.json, but `died` of a run that says it is at work and
             is not. message: status.json's.
-        monitor: the monitored metric; best: its best value and best_epoch the epoch of it, None where there is none.
+        monitor: the monitored metric, of which less is better where `minimize`; best: its best value and best_epoch the
+            epoch of it, None where there is none.
         epoch: completed; epochs: asked for. elapsed_s: from the start to the last heartbeat, pauses between two starts
             among it. heartbeat: seconds since 1970. bytes: of all files in the folder.
     """
@@ -47,6 +48,7 @@ class RunFacts:
     state: Seen
     message: str = ""
     monitor: str = ""
+    minimize: bool = False
     best: float | None = None
     best_epoch: int | None = None
     epoch: int = 0
@@ -80,13 +82,13 @@ class RunTable:
         return self._names.get("names", int(2 * time.time()), lambda: names_of(self.outputs))
 
     def all(self, *, trials: bool = False) -> list[RunFacts]:
-        """Every run, those that were at work last first; with those of studies on request."""
+        """Every run, in the order of `last_at_work`; with those of studies on request."""
         runs, of_studies, _ = self.names()
         found: list[RunFacts] = []
         for name in [*runs, *(of_studies if trials else [])]:
             with suppress(RunError):  # removed since the names were listed
                 found.append(self.look_at(name))
-        return sorted(found, key=lambda one: (not one.live, -(one.heartbeat or 0.0), one.name))
+        return sorted(found, key=last_at_work)
 
     def look_at(self, name: str) -> RunFacts:
         """One run; whatever of its files is missing or broken is left open.
@@ -111,6 +113,7 @@ class RunTable:
             state=state_of(status),
             message=str(status.get("message") or ""),
             monitor=monitor,
+            minimize=minimize,
             best=best,
             best_epoch=epoch,
             epoch=int(_number(status.get("epoch")) or 0),
@@ -121,6 +124,16 @@ class RunTable:
             bytes=self._sizes.get(run.path, _folder_stamp(run), lambda: size_of(run.path)),
             notes=self._notes.of_file(notes_file(run), read_notes),
         )
+
+
+def last_at_work(one: RunFacts) -> tuple[bool, float, str]:
+    """What runs are sorted by: those at work first, by name (their heartbeats would shuffle them), then by age."""
+    return not one.live, 0.0 if one.live else -(one.heartbeat or 0.0), one.name
+
+
+def best_first(one: RunFacts) -> tuple[bool, str, float]:
+    """What runs are sorted by: by metric, the best of each first; those without a value last."""
+    return one.best is None, one.monitor, (one.best or 0.0) * (1 if one.minimize else -1)
 
 
 def state_of(status: Mapping[str, Any], *, now: float | None = None) -> Seen:

@@ -18,7 +18,7 @@ from cabruca.monitor.earlier import pictures_at, steps_with_pictures
 from cabruca.monitor.left import environment_of, pictures_by_epoch, settings_of, tail
 from cabruca.monitor.notes import read_notes, write_notes
 from cabruca.monitor.places import names_of
-from cabruca.monitor.runs import RunTable, matching, resume_command, state_of, why_dead
+from cabruca.monitor.runs import RunTable, best_first, matching, resume_command, state_of, why_dead
 from cabruca.tracking.run_dir import RunDir
 
 
@@ -105,6 +105,26 @@ def test_trials_of_a_study_are_runs_on_request_and_resume_with_it(tmp_path: Path
     assert [one.name for one in RunTable(tmp_path).all()] == ["own"]
     assert len(RunTable(tmp_path).all(trials=True)) == 2
     assert resume_command(study.trial_dir(0)).endswith(f"tune resume {study.path}")
+
+
+def test_runs_at_work_come_first_and_keep_their_places(tmp_path: Path) -> None:
+    for name, state, age in (("b", "running", 1), ("a", "running", 30), ("old", "finished", 50), ("new", "failed", 5)):
+        draw_run(tmp_path, name, state=state, age_s=age)
+    assert [one.name for one in RunTable(tmp_path).all()] == ["a", "b", "new", "old"]
+
+
+def test_the_best_comes_first_whichever_way_the_metric_goes(tmp_path: Path) -> None:
+    for name, best in (("worse", 0.3), ("better", 0.8)):
+        draw_run(tmp_path, name, best=best)
+        run = draw_run(tmp_path, f"{name}_loss", best=best)
+        text = (run / "config.yaml").read_text()
+        (run / "config.yaml").write_text(text.replace("monitor_metric: val/mAP_50", "monitor_metric: val/total_loss"))
+        (run / "config.yaml").open("a").write("  minimize_metric: true\n")
+        history = {"epoch": [1], "val/total_loss": [1 - best]}
+        (run / "training_history.json").write_text(json.dumps(history))
+    draw_run(tmp_path, "none", epochs=0)
+    found = sorted(RunTable(tmp_path).all(), key=best_first)
+    assert [one.name for one in found] == ["better", "worse", "better_loss", "worse_loss", "none"]
 
 
 def test_search_finds_names_states_tags_and_notes(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas
@@ -12,13 +12,13 @@ from cabruca.errors import CabrucaError
 from cabruca.monitor import look
 from cabruca.monitor.notes import write_notes
 from cabruca.monitor.places import run_at
-from cabruca.monitor.runs import RunFacts, matching
+from cabruca.monitor.runs import RunFacts, best_first, last_at_work, matching
 
 _STATES = ("running", "starting", "finished", "stopped", "interrupted", "failed", "died", "unknown")
-_ORDER = {
-    "last at work": lambda one: -(one.heartbeat or 0.0),
+_ORDER: dict[str, Callable[[RunFacts], Any]] = {
+    "last at work": last_at_work,
     "name": lambda one: one.name,
-    "best value": lambda one: (one.best is None, -(one.best or 0.0)),
+    "best value": best_first,
     "size": lambda one: -one.bytes,
     "time it took": lambda one: -(one.elapsed_s or 0.0),
 }
@@ -57,7 +57,8 @@ def _table(words: str, states: Sequence[str], order: str, trials: bool, was_live
         return
     picked = st.dataframe(
         _styled(found),
-        key="table of runs",
+        # ticks belong to rows: where other runs stand in them, there are none
+        key=f"table of runs {' '.join(one.name for one in found)}",
         hide_index=True,
         on_select="rerun",
         selection_mode="multi-row",
