@@ -12,18 +12,22 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cabruca.config.redact import redact
+from cabruca.config.study_folds import Fold, with_fold
 from cabruca.distributed.autopsy import write_autopsy
+from cabruca.distributed.folds import FoldsLine, OtherFolds
+from cabruca.distributed.mirror import Mirror, MirroredReporter, mirror_of
 from cabruca.distributed.population import take_over
 from cabruca.distributed.ray_metrics import GaugeWatcher, RayMetrics
 from cabruca.distributed.room import wait_for_room
 from cabruca.distributed.study_desk import Order
+from cabruca.distributed.trial_history import untold, with_nan
 from cabruca.distributed.trial_lines import DeskLine, TuneLine
 from cabruca.distributed.trial_reporter import PAUSED, TAKES_OVER, Line, TrialReporter, refuse_not_a_number, result_of
 from cabruca.errors import RunError
@@ -31,11 +35,10 @@ from cabruca.preparing import TaskFactory
 from cabruca.run import run_training
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.status import StatusFile, is_alive, read_status
-from cabruca.train import checkpoint
 from cabruca.train.protocols import Reporter, TrainResult
 
-BURIAL_S = 60.0
-"""How long a trial waits for the process of its earlier attempt to be gone."""
+BURIAL_S = 90.0
+"""How long a trial waits for the process of its earlier attempt to be gone; on another machine, by its heartbeat."""
 
 FORWARD_S = 0.05
 """Seconds between looks at what a trial's workers have told."""
@@ -49,7 +52,7 @@ class TrialJob:
         desk: handle of the study's desk. task: makes the task; None: the cabruca network.
         metrics: that the study compares by. workers: of a trial. cores: of a trial's process, or of each worker.
         folder: where the command was given; relative paths begin there.
-        population: trials take over weights of others (pbt).
+        population: trials take over weights of others (pbt). folds: of a study over folds; else none.
     """
 
     desk: Any
@@ -59,6 +62,7 @@ class TrialJob:
     cores: int
     folder: str
     population: bool = False
+    folds: tuple[Fold, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,14 +122,24 @@ class Attempt:
         self._job, self._order = job, order
         self._config = order.config
         self._run_dir = RunDir(Path(order.config.output_dir) / str(order.config.experiment_name))
-        self._line = TuneLine(job.desk, order.number)
+        self._line: Line = TuneLine(job.desk, order.number)
         self._told = order.known
+        self._mirror: Mirror | None = None
+        self._others: OtherFolds | None = None
+        if job.folds:
+            self._others = OtherFolds(order.config, job.folds, trial=order.number, metrics=job.metrics, desk=job.desk,
+                                      task=job.task, cores=job.cores)  # fmt: skip
+            self._line = FoldsLine(self._line, self._others.numbers)
+            self._config = with_fold(order.config, job.folds[-1])
 
     def go(self) -> Ending:
         """Train as far as the study wants it; every failure of the trial is caught."""
         try:
+            self._mirror = mirror_of(self._config)
+            if self._mirror is not None:
+                self._mirror.fetch(self._run_dir)
             wait_for_the_dead(self._run_dir)
-            return self._catch_up() or self._train()
+            return self._catch_up() or self._train_folds() or self._train()
         except Exception as error:
             epoch = int((read_status(self._run_dir.status) or {}).get("epoch", 0))
             said = write_autopsy(self._run_dir, self._config, error, epoch)
@@ -154,9 +168,14 @@ class Attempt:
                 return
             metrics = {name: value for name, value in row.items() if isinstance(value, float | int)}
             metrics = {name: float(value) for name, value in metrics.items() if "/" in name}
-            refuse_not_a_number(_with_nan(row, self._job.metrics) | metrics, self._job.metrics, epoch)
+            refuse_not_a_number(with_nan(row, self._job.metrics) | metrics, self._job.metrics, epoch)
             self._line.tell(result_of(epoch, row["step"], metrics, self._order.elapsed_s))
             self._told = epoch
+
+    def _train_folds(self) -> Ending | None:
+        """The other folds, where there are any; how it ended where they did not come to their end."""
+        result = None if self._others is None else self._others.train(wait_for_the_dead)
+        return None if result is None else Ending(result.state, self._told, result.message)
 
     def _train(self) -> Ending:
         while True:
@@ -174,8 +193,10 @@ class Attempt:
         found = self._line.take_over_asked(epoch) if self._job.population and epoch else None
         if found is None:
             return False
-        self._config = found.config
-        take_over(self._run_dir, RunDir(Path(found.donor)), redact(found.config.to_dict()))
+        self._config, donor = found.config, RunDir(Path(found.donor))
+        if self._mirror is not None:
+            self._mirror.beside(donor.name).fetch(donor)
+        take_over(self._run_dir, donor, redact(found.config.to_dict()))
         return True
 
     def _wrap(self) -> Callable[[Reporter], Reporter]:
@@ -190,13 +211,16 @@ class Attempt:
             population=self._job.population,
         )
 
+    def _kept(self, reporter: Reporter) -> Reporter:
+        return self._wrap()(MirroredReporter(reporter, self._run_dir, self._mirror))
+
     def _alone(self, resume: str | None) -> TrainResult:
         return run_training(
             self._config,
             resume=resume,
             quiet=True,
             task_factory=self._job.task,
-            wrap=self._wrap(),
+            wrap=self._kept,
             within=self._order.place,
             cores=self._job.cores,
             test=False,
@@ -255,6 +279,9 @@ class Attempt:
         """The run folder says how the trial is left, where no run was there to say so."""
         if self._run_dir.path.is_dir():
             StatusFile(self._run_dir.status).set(state, epoch=epoch, message=message)
+            if self._mirror is not None:
+                with contextlib.suppress(RunError):  # it may be what failed
+                    self._mirror.push(self._run_dir)
 
 
 def wait_for_the_dead(run_dir: RunDir, patience_s: float = BURIAL_S) -> None:
@@ -271,21 +298,3 @@ def wait_for_the_dead(run_dir: RunDir, patience_s: float = BURIAL_S) -> None:
                 f"run {run_dir.path} is still going on (process {status.get('pid')} on {status.get('host')}); stop it"
             )
         time.sleep(0.1)
-
-
-def untold(run_dir: RunDir, known: int) -> Iterator[dict[str, Any]]:
-    """Rows of the history of epochs after `known` that a checkpoint vouches for."""
-    newest = checkpoint.newest_intact(run_dir.checkpoints)
-    if newest is None:
-        return
-    saved = int((checkpoint.sidecar_of(newest) or {}).get("epoch") or 0)
-    for line in run_dir.metrics.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):  # torn by a kill
-            row = json.loads(line)
-            if "time/epoch_s" in row and known < row["epoch"] <= saved:
-                yield row
-
-
-def _with_nan(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, float]:
-    """The metrics that a row has as null."""
-    return {name: float("nan") for name in names if name in row and row[name] is None}

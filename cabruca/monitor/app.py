@@ -6,16 +6,16 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from cabruca.monitor.look import page
-from cabruca.monitor.views import checkpoints, compare, crown_map, run, runs, studies
 
 PAGES = (
-    ("Runs", "table_rows", runs.show),
-    ("Run", "show_chart", run.show),
-    ("Compare", "compare_arrows", compare.show),
-    ("Checkpoints", "save", checkpoints.show),
-    ("Studies", "science", studies.show),
-    ("Map", "map", crown_map.show),
+    ("Runs", "table_rows", "cabruca.monitor.views.runs"),
+    ("Run", "show_chart", "cabruca.monitor.views.run"),
+    ("Compare", "compare_arrows", "cabruca.monitor.views.compare"),
+    ("Checkpoints", "save", "cabruca.monitor.views.checkpoints"),
+    ("Studies", "science", "cabruca.monitor.views.studies"),
+    ("Map", "map", "cabruca.monitor.views.crown_map"),
 )
+"""Title, icon, module with a `show()`, which is imported when the page is asked for: the first page comes sooner."""
 
 
 def _icon() -> Image.Image:
@@ -33,9 +33,9 @@ def main() -> None:
     st.html("<style>.stMainBlockContainer { padding-top: 2.5rem; padding-bottom: 3rem; }</style>")
     st.session_state["pages"] = pages = {
         title: st.Page(
-            page(show), title=title, icon=f":material/{icon}:", url_path=title.lower(), default=title == "Runs"
+            page(module), title=title, icon=f":material/{icon}:", url_path=title.lower(), default=title == "Runs"
         )
-        for title, icon, show in PAGES
+        for title, icon, module in PAGES
     }
     st.navigation(list(pages.values())).run()
 

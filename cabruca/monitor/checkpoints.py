@@ -111,14 +111,14 @@ def uses_of(run: RunDir, path: Path, config: Mapping[str, Any]) -> list[Use]:
     data = config.get("data")
     data = data if isinstance(data, dict) else {}
     images, truth = data.get("test_dir") or "IMAGES", data.get("test_annotations") or "ANNOTATIONS.json"
-    out = run.path / "predictions" / path.stem
+    out = run.path / "predictions" / f"{path.stem}.gpkg"
     evaluate = ["--checkpoint", path, "--images", images, "--annotations", truth]
-    predict = ["--checkpoint", path, "--images", images, "--output-dir", out]
+    predict = ["--checkpoint", path, "--image", "ORTHOMOSAIC.tif", "--out", out]
     new_name = f"{run.name}_next"
     anew: list[str | Path] = ["--config", run.config_yaml, "--init-from", path, "--experiment-name", new_name]
     return [
         Use("Measure it on labelled pictures", command("evaluate", *evaluate)),
-        Use("Find crowns in pictures", command("predict", *predict)),
+        Use("Find crowns in an orthomosaic, for the page Map", command("predict", *predict)),
         Use("Go on with the run", resume_command(run)),
         Use("Begin a new run with its weights", command("train", *anew)),
     ]

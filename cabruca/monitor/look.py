@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -16,14 +18,16 @@ from cabruca.config.load import read_own, redact, to_yaml
 from cabruca.errors import CabrucaError
 from cabruca.monitor.cache import Kept
 from cabruca.monitor.checkpoints import CheckpointBooks
-from cabruca.monitor.crowns import Crowns, Overview
 from cabruca.monitor.outputs import outputs_folder
 from cabruca.monitor.places import run_at
 from cabruca.monitor.rows import Rows
 from cabruca.monitor.runs import RunFacts, RunTable, resume_command, why_dead
-from cabruca.monitor.studies import StudyShelf
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.short import duration
+
+if TYPE_CHECKING:
+    from cabruca.monitor.crowns import Crowns, Overview
+    from cabruca.monitor.studies import StudyShelf
 
 LIVE_S, QUIET_S = 2.0, 10.0
 """Seconds between two looks at a run that is at work, and at what is not."""
@@ -51,15 +55,21 @@ class Books:
     outputs: Path
     table: RunTable = field(init=False)
     checkpoints: CheckpointBooks = field(init=False)
-    studies: StudyShelf = field(init=False)
     optuna: Kept[Any] = field(default_factory=lambda: Kept(10))
     crowns: Kept[Crowns] = field(default_factory=lambda: Kept(4))
+    steps: Kept[list[int]] = field(default_factory=lambda: Kept(200))
+    earlier: Kept[dict[str, bytes]] = field(default_factory=lambda: Kept(40))
     overviews: Kept[Overview] = field(default_factory=lambda: Kept(8))
     _rows: Kept[Rows] = field(default_factory=lambda: Kept(50))
 
     def __post_init__(self) -> None:
         self.table, self.checkpoints = RunTable(self.outputs), CheckpointBooks(self.outputs)
-        self.studies = StudyShelf(self.outputs)
+
+    @cached_property
+    def studies(self) -> StudyShelf:
+        """Studies below the folder; imported when the first is asked for."""
+
+        return StudyShelf(self.outputs)
 
     def rows(self, name: str) -> Rows:
         """The rows of a run, as far as they were read."""
@@ -77,16 +87,16 @@ def books() -> Books:
     return _books(outputs_folder())
 
 
-def page(show: Callable[[], None]) -> Callable[[], None]:
-    """A page whose errors for people are a line and no traceback."""
+def page(module: str) -> Callable[[], None]:
+    """The page of that module; its errors for people are a line and no traceback."""
 
     def guarded() -> None:
         try:
-            show()
+            importlib.import_module(module).show()
         except CabrucaError as error:
             st.error(str(error), icon=":material/error:")
 
-    guarded.__name__ = show.__name__
+    guarded.__name__ = module.rpartition(".")[2]
     return guarded
 
 

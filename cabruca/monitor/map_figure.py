@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cabruca.monitor.crowns import Crowns, Overview, rings_px
 from cabruca.monitor.figures import LINES
 
-KNOWN_COLOURS = {"cacao_tree": "#ffb000", "shade_tree": "#3ddc97"}
+KNOWN_COLOURS = {"cacao_tree": "#ffb000", "shade_tree": "#4cc9f0"}
 """Of the two classes that the platform exists for: both stand out from leaves."""
 
 HOVERED_BELOW = 3_000

@@ -10,12 +10,14 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cabruca.commands import command
 from cabruca.config.load import read_own
+from cabruca.errors import RunError
 from cabruca.monitor.cache import Kept, stamp
 from cabruca.monitor.notes import Notes, notes_file, read_notes
 from cabruca.monitor.places import names_of, run_at
@@ -80,7 +82,10 @@ class RunTable:
     def all(self, *, trials: bool = False) -> list[RunFacts]:
         """Every run, those that were at work last first; with those of studies on request."""
         runs, of_studies, _ = self.names()
-        found = [self.look_at(name) for name in [*runs, *(of_studies if trials else [])]]
+        found: list[RunFacts] = []
+        for name in [*runs, *(of_studies if trials else [])]:
+            with suppress(RunError):  # removed since the names were listed
+                found.append(self.look_at(name))
         return sorted(found, key=lambda one: (not one.live, -(one.heartbeat or 0.0), one.name))
 
     def look_at(self, name: str) -> RunFacts:

@@ -23,16 +23,9 @@ from torch import Tensor
 
 from cabruca.errors import CheckpointError
 from cabruca.train.protocols import State
-from cabruca.train.sidecar import (
-    is_intact,
-    newest_intact,
-    sha256_of,
-    sidecar_of,
-    temporary_name,
-    vouched,
-)
+from cabruca.train.sidecar import Sidecar, is_intact, newest_intact, sha256_of, sidecar_of, temporary_name, vouched
 
-__all__ = ["FORMAT_VERSION", "copy", "is_intact", "newest_intact", "read", "sidecar_of", "write"]
+__all__ = ["BESIDE", "FORMAT_VERSION", "amend", "copy", "is_intact", "newest_intact", "read", "sidecar_of", "write"]
 
 FORMAT_VERSION = 1
 """Raised when the keys of a State change their meaning; a reader refuses what is newer than itself."""
@@ -174,7 +167,7 @@ def _load(path: Path) -> Any:
         raise CheckpointError(f"checkpoint {path} is damaged ({_one_line(error)}); {_OTHER}") from error
 
 
-def _publish(temporary: Path, path: Path, sidecar: dict[str, Any]) -> None:
+def _publish(temporary: Path, path: Path, sidecar: Sidecar) -> None:
     """Prepare the sidecar, then rename file and sidecar, then make the renames durable."""
     prepared = _prepare(path, sidecar)
     temporary.replace(path)

@@ -23,7 +23,7 @@ def newest_intact(folder: str | Path) -> Path | None:
     folder = Path(folder)
 
     def age(path: Path) -> tuple[float, int, str]:
-        sidecar = _sidecars(path)[0] if _sidecars(path) else {}
+        sidecar = sidecars(path)[0] if sidecars(path) else {}
         # `latest` wins over other names of the same content: it is the one that goes on
         return float(sidecar.get("time") or 0.0), int(sidecar.get("step") or 0), path.name
 
@@ -37,7 +37,7 @@ def sidecar_of(path: str | Path) -> Sidecar | None:
     if not path.is_file():
         return None
     digest: str | None = None
-    for sidecar in _sidecars(path):
+    for sidecar in sidecars(path):
         if sidecar.get("bytes") == path.stat().st_size:
             digest = digest or sha256_of(path)
             if sidecar.get("sha256") == digest:
@@ -47,12 +47,12 @@ def sidecar_of(path: str | Path) -> Sidecar | None:
 
 def vouched(path: Path) -> bool | None:
     """True: a sidecar's sha256 holds; False: there are sidecars and none holds; None: there is no sidecar."""
-    if not path.is_file() or not _sidecars(path):
+    if not path.is_file() or not sidecars(path):
         return None
     return sidecar_of(path) is not None
 
 
-def _sidecars(path: Path) -> list[Sidecar]:
+def sidecars(path: Path) -> list[Sidecar]:
     """The published sidecar and, after a kill between the two renames, the prepared one (newest first)."""
     out = []
     for name in (temporary_name(path.with_suffix(".json")), path.with_suffix(".json")):

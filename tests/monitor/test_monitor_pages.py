@@ -19,11 +19,9 @@ Open = Callable[..., Any]
 
 
 def _page(name: str) -> None:
-    import importlib
-
     from cabruca.monitor.look import page
 
-    page(importlib.import_module(f"cabruca.monitor.views.{name}").show)()
+    page(f"cabruca.monitor.views.{name}")()
 
 
 @pytest.fixture
@@ -99,8 +97,8 @@ def test_the_address_chooses_the_run(open_page: Open, tmp_path: Path) -> None:
 
 
 def test_runs_are_listed_searched_and_noted(open_page: Open, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        draw_run(tmp_path / "outputs", name)
+    draw_run(tmp_path / "outputs", "one")
+    draw_run(tmp_path / "outputs", "two", age_s=10)
     app = open_page("runs")
     assert app.dataframe[0].value["name"].tolist() == ["one", "two"]
     app.text_input(key="search runs").set_value("tw").run()

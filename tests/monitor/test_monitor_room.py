@@ -75,6 +75,16 @@ def test_the_monitor_is_bound_to_this_machine_and_tells_nobody(started: list[Any
     assert environment["STREAMLIT_SERVER_ALLOWED_HOSTS"].split() == ["127.0.0.1", "localhost"]
 
 
+def test_the_first_page_needs_neither_matplotlib_nor_optuna_nor_gdal() -> None:
+    code = """
+import sys
+import cabruca.monitor.views.runs
+print([name for name in ("matplotlib", "optuna", "rasterio", "cabruca.study_report") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_every_flag_is_one_that_streamlit_has() -> None:
     from streamlit import config
 

@@ -1,9 +1,8 @@
-"""The table of runs, notes, checkpoints: what is read, what is written, and that nothing else is reached."""
+"""The table of runs, notes, what else a run leaves, and runs side by side."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,15 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from monitor_files import draw_checkpoint, draw_run, draw_study
+from monitor_files import draw_run, draw_study
 
-from cabruca.errors import CabrucaError, CheckpointError, RunError
-from cabruca.monitor.checkpoints import CheckpointBooks, uses_of
+from cabruca.errors import RunError
 from cabruca.monitor.compare import best_places, coordinates_of, curves_of, direction_of, metrics_of, stories_of
+from cabruca.monitor.earlier import pictures_at, steps_with_pictures
 from cabruca.monitor.left import environment_of, pictures_by_epoch, settings_of, tail
 from cabruca.monitor.notes import read_notes, write_notes
-from cabruca.monitor.places import inside, names_of
-from cabruca.monitor.runs import RunTable, matching, resume_command, size_of, state_of, why_dead
+from cabruca.monitor.places import names_of
+from cabruca.monitor.runs import RunTable, matching, resume_command, state_of, why_dead
 from cabruca.tracking.run_dir import RunDir
 
 
@@ -64,6 +63,13 @@ def test_only_a_file_that_changed_is_read_again(tmp_path: Path, monkeypatch: pyt
     (run / "config.yaml").write_text("training: {num_epochs: 77}\n")
     assert table.look_at("two").epochs == 77
     assert read == [run / "config.yaml"]
+
+
+def test_a_run_that_is_removed_meanwhile_is_left_out(tmp_path: Path) -> None:
+    draw_run(tmp_path, "one")
+    table = RunTable(tmp_path)
+    table.names = lambda: (["gone", "one"], [], [])  # type: ignore[method-assign]
+    assert [one.name for one in table.all()] == ["one"]
 
 
 def test_a_run_died_when_its_heartbeat_is_older_than_a_minute(tmp_path: Path) -> None:
@@ -135,107 +141,6 @@ def test_notes_that_are_too_long_or_lead_elsewhere_are_refused(tmp_path: Path) -
     assert not other.exists()
 
 
-@pytest.mark.parametrize("name", ["../out", "one/../../out", "/etc", "", "..", "C:\\x", "a\0b", "one\\..\\..\\out"])
-def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
-    (tmp_path / "outputs").mkdir()
-    draw_run(tmp_path, "out")
-    with pytest.raises(RunError, match="leaves the outputs folder"):
-        inside(tmp_path / "outputs", name)
-
-
-def test_links_are_neither_listed_nor_followed(tmp_path: Path) -> None:
-    outputs = tmp_path / "outputs"
-    draw_run(outputs, "one")
-    elsewhere = draw_run(tmp_path, "elsewhere")
-    (outputs / "link").symlink_to(elsewhere)
-    assert names_of(outputs)[0] == ["one"]
-    with pytest.raises(RunError, match="symbolic link"):
-        CheckpointBooks(outputs).of("link")
-    (outputs / "swapped").mkdir()
-    (outputs / "swapped" / "status.json").write_text("{}")
-    (outputs / "swapped" / "checkpoints").symlink_to(elsewhere / "checkpoints")
-    with pytest.raises(RunError, match="symbolic link"):
-        CheckpointBooks(outputs).delete("swapped", ["checkpoint_epoch_1.pth"])
-    assert (elsewhere / "checkpoints" / "checkpoint_epoch_1.pth").is_file()
-    assert size_of(outputs / "link") > 0  # a folder given outright is measured
-    assert size_of(outputs) < size_of(outputs / "one") + 10_000
-
-
-def test_checkpoints_are_listed_and_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cabruca.train import sidecar
-
-    run = draw_run(tmp_path, "one", epochs=2)
-    (run / "checkpoints" / "checkpoint_epoch_1.pth").write_bytes(b"x" * 2_000)
-    read: list[Path] = []
-    real = sidecar.sha256_of
-    monkeypatch.setattr(sidecar, "sha256_of", lambda path: read.append(path) or real(path))
-    books = CheckpointBooks(tmp_path)
-    assert books.unread_bytes("one") == 8_000
-    conditions = {one.path.name: one.condition for one in books.of("one")}
-    assert conditions == {
-        "checkpoint_best.pth": "intact",
-        "checkpoint_latest.pth": "intact",
-        "checkpoint_epoch_1.pth": "damaged",
-        "checkpoint_epoch_2.pth": "intact",
-    }
-    assert len(read) == 4
-    books.of("one")
-    assert len(read) == 4
-    assert books.unread_bytes("one") == 0
-    draw_checkpoint(run, "checkpoint_latest", epoch=3)
-    assert books.of("one")[1].epoch == 3
-    assert len(read) == 5
-
-
-def test_a_checkpoint_is_removed_with_its_sidecar_and_the_disk_freed_is_told(tmp_path: Path) -> None:
-    run = draw_run(tmp_path, "one", epochs=3)
-    folder = run / "checkpoints"
-    os.link(folder / "checkpoint_epoch_2.pth", folder / "checkpoint_epoch_9.pth")
-    books = CheckpointBooks(tmp_path)
-    assert books.freed_by("one", ["checkpoint_epoch_1.pth", "checkpoint_epoch_9.pth"]) == 2_000  # 9 has a second name
-    assert books.delete("one", ["checkpoint_epoch_1.pth"]) == 2_000
-    assert not (folder / "checkpoint_epoch_1.pth").exists()
-    assert not (folder / "checkpoint_epoch_1.json").exists()
-    assert books.delete("one", ["checkpoint_epoch_9.pth"]) == 0
-    assert books.delete("one", ["checkpoint_epoch_2.pth"]) == 2_000
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("checkpoint_best.pth", "checkpoint_latest.pth", "../checkpoints/checkpoint_epoch_1.pth", "../status.json"),
-        *("checkpoint_epoch_1.json", "/etc/passwd", "nothing.pth", "..", "", "sub\\x.pth", ".x.pth", "link.pth"),
-    ],
-)
-def test_nothing_but_a_checkpoint_of_the_run_is_removed(tmp_path: Path, name: str) -> None:
-    run = draw_run(tmp_path, "one", epochs=2)
-    outside = tmp_path / "precious.pth"
-    outside.write_text("precious")
-    (run / "checkpoints" / "link.pth").symlink_to(outside)
-    before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
-    with pytest.raises(CabrucaError):
-        CheckpointBooks(tmp_path).delete("one", ["checkpoint_epoch_1.pth", name])
-    assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before, "all are looked at first"
-
-
-def test_the_newest_intact_checkpoint_stays_where_latest_is_gone(tmp_path: Path) -> None:
-    run = draw_run(tmp_path, "one", epochs=3)
-    for name in ("best", "latest"):
-        (run / "checkpoints" / f"checkpoint_{name}.pth").unlink()
-    with pytest.raises(CheckpointError, match="resume auto"):
-        CheckpointBooks(tmp_path).delete("one", ["checkpoint_epoch_3.pth"])
-    assert CheckpointBooks(tmp_path).delete("one", ["checkpoint_epoch_2.pth"]) == 2_000
-
-
-def test_use_it_gives_commands_that_name_the_checkpoint(tmp_path: Path) -> None:
-    run = RunDir(draw_run(tmp_path, "one"))
-    texts = [use.command for use in uses_of(run, run.best, {"data": {"test_dir": "fields"}})]
-    for text, name in zip(texts, ("evaluate", "predict", "train", "train"), strict=True):
-        assert f" {name} --" in text
-    assert all(str(run.best) in text for text in (texts[0], texts[1], texts[3]))
-    assert "--images fields" in texts[0]
-
-
 def test_settings_show_what_differs_from_the_defaults(tmp_path: Path) -> None:
     run = RunDir(draw_run(tmp_path, "one", lr=0.02))
     run.config_yaml.write_text(
@@ -264,6 +169,24 @@ def test_what_else_a_run_leaves(tmp_path: Path) -> None:
         make(name)
     found = {epoch: [path.name for path in paths] for epoch, paths in pictures_by_epoch(run).items()}
     assert found == {3: ["val_a.png"], 12: ["val_b_epoch_12.png"], None: ["val_a.png"]}
+
+
+def test_pictures_of_earlier_validations_come_from_tensorboard(tmp_path: Path) -> None:
+    from run_helpers import LineTask, line_config
+
+    from cabruca.run import run_training
+
+    config = line_config(tmp_path, experiment_name="one", training__num_epochs=3, tracking__tensorboard=True)
+    run_training(config, task_factory=LineTask, quiet=True)
+    folder = RunDir(tmp_path / "one").tensorboard
+    assert steps_with_pictures(folder) == [6, 12, 18]
+    pictures = pictures_at(folder, 12)
+    assert list(pictures) == ["line 1"]
+    assert pictures["line 1"].startswith(b"\x89PNG")
+    with next(folder.glob("events*")).open("ab") as file:
+        file.write(b"half an event")
+    assert steps_with_pictures(folder) == [6, 12, 18]
+    assert steps_with_pictures(tmp_path / "nowhere") == []
 
 
 def test_runs_are_compared_and_the_better_value_is_known(tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ class Browser:
                 field.send_keys(option)
                 time.sleep(0.4)
                 field.send_keys("\ue007")
+                field.send_keys("\ue00c")  # Escape: the list of a multiselect stays open over what is below
 
             self._at_rest(pick)
             time.sleep(0.6)

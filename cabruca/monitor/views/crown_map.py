@@ -22,7 +22,8 @@ def show() -> None:
     names = predictions_of(books.outputs)
     if not names:
         best = Path("outputs") / "RUN" / "checkpoints" / "checkpoint_best.pth"
-        go = command("predict", "--checkpoint", best, "--images", "data/test", "--output-dir", books.outputs / "map")
+        out = books.outputs / "map.gpkg"
+        go = command("predict", "--checkpoint", best, "--image", "ORTHOMOSAIC.tif", "--out", out)
         where = f"No GeoPackage of crowns lies below `{books.outputs}`. Find some:"
         look.nothing("map", "No prediction yet", where, go)
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -12,10 +11,11 @@ from cabruca.errors import CabrucaError
 from cabruca.monitor import look
 from cabruca.monitor.curves import GROUPS, SYSTEM, Axis, best_point, curve, grouped
 from cabruca.monitor.figures import curves_figure
-from cabruca.monitor.left import environment_of, pictures_by_epoch, plots_of, settings_of, tail
+from cabruca.monitor.left import environment_of, settings_of, tail
 from cabruca.monitor.places import run_at
 from cabruca.monitor.rows import Rows
 from cabruca.monitor.runs import RunFacts
+from cabruca.monitor.views import pictures
 from cabruca.tracking.run_dir import RunDir
 
 VIEWS = ("Curves", "System", "Pictures", "Configuration", "Environment", "Log")
@@ -28,11 +28,12 @@ def show() -> None:
     if name is None:
         return
     rows = look.books().rows(name)
-    rows.advance(1.0)
+    rows.advance(0.1)
     facts = look.books().table.look_at(name)
     view = st.segmented_control("Show", VIEWS, default="Curves", key="view of run", label_visibility="collapsed")
     axis, smoothing = _controls() if view in ("Curves", "System") else ("epoch", 0.0)
-    every = look.LIVE_S if facts.live or not rows.complete else look.QUIET_S
+    busy = (facts.live and view != "Pictures") or not rows.complete
+    every = look.LIVE_S if busy else look.QUIET_S
     live = view in ("Curves", "System", "Pictures", "Log")
     st.fragment(_body, run_every=every if live else None)(name, view or "Curves", axis, smoothing, facts.live)
 
@@ -55,7 +56,7 @@ def _body(name: str, view: str, axis: Axis, smoothing: float, was_live: bool) ->
         st.rerun()
     _head(facts)
     run, rows = run_at(look.books().outputs, name), look.books().rows(name)
-    rows.advance(1.0)
+    rows.advance(0.8)
     if not rows.complete:
         st.info(f"Reading metrics.jsonl: {len(rows):,} rows so far ...", icon=":material/hourglass_top:")
     if view == "Curves":
@@ -64,7 +65,7 @@ def _body(name: str, view: str, axis: Axis, smoothing: float, was_live: bool) ->
         _now(rows)
         _curves(rows, SYSTEM, axis, smoothing)
     elif view == "Pictures":
-        _pictures(run)
+        pictures.show(run, rows)
     elif view == "Configuration":
         _configuration(run)
     elif view == "Environment":
@@ -92,7 +93,7 @@ def _head(facts: RunFacts) -> None:
         ("Device", facts.device or "-"),
         ("Size", look.size(facts.bytes)),
     )
-    for column, (label, value) in zip(st.columns(len(values)), values, strict=True):
+    for column, (label, value) in zip(st.columns([1.7, 1, 1, 1.3, 1]), values, strict=True):
         column.metric(label, value, border=True)
 
 
@@ -133,35 +134,6 @@ def _now(rows: Rows) -> None:
     known = [(label, text.format(numbers[-1])) for label, text, numbers in values if len(numbers)]
     for column, (label, value) in zip(st.columns(max(len(known), 1)), known, strict=False):
         column.metric(label, value, border=True)
-
-
-def _pictures(run: RunDir) -> None:
-    plots = plots_of(run)
-    by_epoch = pictures_by_epoch(run)
-    if not plots and not by_epoch:
-        look.nothing("image", "No pictures yet", "They come with the first validation, under `predictions/`.")
-        return
-    if by_epoch:
-        st.subheader("Validation: truth beside prediction")
-        epochs = list(by_epoch)
-        chosen = epochs[-1]
-        if len(epochs) > 1:
-            titles = {epoch: "newest" if epoch is None else f"epoch {epoch}" for epoch in epochs}
-            chosen = st.select_slider("Epoch", epochs, epochs[-1], format_func=titles.get, key="epoch of pictures")
-        _grid(by_epoch[chosen])
-    if plots:
-        st.subheader("Plots")
-        _grid(plots)
-
-
-def _grid(paths: Sequence[Path]) -> None:
-    columns = st.columns(2)
-    for place, path in enumerate(paths):
-        with columns[place % 2].container(border=True):
-            try:
-                st.image(path.read_bytes(), caption=path.stem.removeprefix("val_"), width="stretch")
-            except Exception:  # half written, or no picture at all: the others are shown
-                st.caption(f"{path.name} cannot be read")
 
 
 def _configuration(run: RunDir) -> None:
