@@ -80,7 +80,7 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
 ) -> int:
     """Measure a checkpoint; bands, scaling, resolution and categories are those it was trained with."""
     category_map = read_map(entries)
-    out = None if json_path in (None, "-") else _writable(Path(json_path))
+    out = None if json_path is None or json_path == "-" else _writable(Path(json_path))
     drawn: dict[str, Any] = {}
     if pictures_dir is not None:
         drawn = {"pictures_dir": pictures_dir, "plots_dir": pictures_dir, "num_pictures": num_pictures}

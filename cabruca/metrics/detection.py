@@ -63,7 +63,8 @@ def detect(
             out[f"{kind}_{summary}"] = _mean([v[i] for v in table.values()])
             out.update({f"{kind}_{summary}/{names[k - 1]}": v[i] for k, v in table.items()})
         best |= table
-        curves |= _curves(evaluation, {k: names[k - 1] for k in own if not np.isnan(table[k][1])}, kind)
+        shown = [k for k in own if not np.isnan(table[k][1]) and (kind == "segm" or k not in with_masks)]
+        curves |= _curves(evaluation, {k: names[k - 1] for k in shown}, kind)
     out.update({summary: _mean([v[i] for v in best.values()]) for i, summary in enumerate(SUMMARIES)})
     _warn_at_cap(records, max_detections)
     return Detected(out, tuple(curves[k] for k in sorted(curves)))
