@@ -167,7 +167,9 @@ def _scores(
             f"the checkpoint has no operating point; crowns from score {trained:g} on are taken "
             "(validation.score_threshold); `cabruca evaluate --tune-thresholds` finds a better one"
         ]
-    return {name: float(point.score.get(name, trained)) for name in names}, []
+    score = {name: float(point.score.get(name, trained)) for name in names}
+    told = ", ".join(f"{name} {value:.3g}" for name, value in score.items())
+    return score, [f"scores of the checkpoint's operating point (best {point.chosen_by}): {told}"]
 
 
 def _sha256(path: Path) -> str:
