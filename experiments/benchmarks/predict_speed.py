@@ -42,8 +42,9 @@ def mosaic(image: Path, out: Path, height: int, width: int) -> Path:
         h, w = min(source.height, height), min(source.width, width)
         middle = Window((source.width - w) // 2, (source.height - h) // 2, w, h)
         pixels = source.read(window=middle)
-        profile = {**source.profile, "height": height, "width": width, "tiled": True, "blockxsize": 256,
-                   "blockysize": 256, "compress": "deflate", "nodata": None, "transform": source.transform}  # fmt: skip
+        profile = {"driver": "GTiff", "height": height, "width": width, "count": source.count, "tiled": True,
+                   "dtype": source.dtypes[0], "blockxsize": 256, "blockysize": 256, "compress": "deflate",
+                   "crs": source.crs, "transform": source.transform}  # fmt: skip
     for axis, length in ((1, height), (2, width)):
         while pixels.shape[axis] < length:
             pixels = np.concatenate([pixels, np.flip(pixels, axis)], axis)
