@@ -7,15 +7,15 @@ belong to, x to the right, y down, the first pixel spanning 0..1. Masks stay *cr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cabruca.crops import CroppedMasks as CroppedMasks  # noqa: PLC0414 (it is one of the shapes)
 from cabruca.ground import Ground
+from cabruca.input_spec import InputSpec as InputSpec  # noqa: PLC0414 (as above)
 
 IGNORE = 255
 """Semantic id of pixels that take no part in loss or metrics."""
@@ -145,6 +145,7 @@ class Sample:
         inner_edges: left, top, right, bottom: whether the picture goes on beyond that edge of the window, so that
             crowns are cut there. Looked at where predictions are counted.
         ground: where the window lies, of evaluation windows; None: the window is a place of its own.
+        labelled: bool `[H, W]`, part of `valid`: False also where nobody looked for crowns; None: all of `valid` is.
     """
 
     image: Tensor
@@ -160,6 +161,7 @@ class Sample:
     core_xyxy_px: tuple[int, int, int, int]
     inner_edges: Edges = (False, False, False, False)
     ground: Ground | None = None
+    labelled: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ class Batch:
         semantic: uint8 `[B, H, W]`, 255 = ignored; crown_diameter_px: float32 `[B, H/4, W/4]`, 0 = unknown;
         density: float32 `[B, H/32, W/32]`, -1 = unknown.
         keys, pictures, gsd_m, sizes_hw_px, cores_xyxy_px, inner_edges, grounds: one per sample.
+        labelled: bool `[B, H, W]`, or None where all that is valid is labelled too.
     """
 
     images: Tensor
@@ -186,9 +189,15 @@ class Batch:
     cores_xyxy_px: list[tuple[int, int, int, int]]
     inner_edges: list[Edges]
     grounds: list[Ground | None]
+    labelled: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
+
+    @property
+    def known(self) -> Tensor:
+        """bool `[B, H, W]`: pixels whose truth is known. What is valid beyond them is seen, and never judged."""
+        return self.valid if self.labelled is None else self.labelled
 
     def to(self, device: torch.device | str, *, dtype: torch.dtype | None = None) -> Batch:
         """All tensors on `device`; the pictures also as `dtype` (fp64 proofs)."""
@@ -208,6 +217,7 @@ class Batch:
             semantic=self.semantic.pin_memory(),
             crown_diameter_px=self.crown_diameter_px.pin_memory(),
             density=self.density.pin_memory(),
+            labelled=None if self.labelled is None else self.labelled.pin_memory(),
         )
 
 
@@ -234,6 +244,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
         cores_xyxy_px=[s.core_xyxy_px for s in samples],
         inner_edges=[s.inner_edges for s in samples],
         grounds=[s.ground for s in samples],
+        labelled=None
+        if all(s.labelled is None for s in samples)
+        else torch.stack([s.valid if s.labelled is None else s.labelled for s in samples]),
     )
 
 
@@ -256,41 +269,3 @@ class Prediction:
     semantic: Tensor | None
     crown_diameter_px: Tensor | None
     density: Tensor | None
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """How a picture becomes the network's input. Travels in the checkpoint; evaluate and predict apply it.
-
-    Attributes:
-        bands: 1-based band numbers read from the raster, in order.
-        scale: pixel values are divided by it (255 for uint8); mean, std: per band, after scaling.
-        tile_size: side of a training window, px; gsd_m: metres a pixel that windows were resampled to, None = native.
-        category_map: dataset category -> class name ("ignore" drops it).
-        instance_classes, semantic_classes: names; instance_classes[0] is class 1, semantic_classes[0] class 0.
-        dtype: pixel type that `scale` was derived from; None: `data.scale` was given, and holds for any type.
-    """
-
-    bands: tuple[int, ...]
-    scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    tile_size: int
-    gsd_m: float | None
-    category_map: Mapping[str, str] = field(default_factory=dict)
-    instance_classes: tuple[str, ...] = ()
-    semantic_classes: tuple[str, ...] = ()
-    dtype: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers only, so that a checkpoint stays loadable with `weights_only=True`."""
-        out: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {
-            k: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else v for k, v in out.items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> InputSpec:
-        known = {f.name for f in fields(cls)}
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
-        return cls(**plain)

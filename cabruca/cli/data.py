@@ -1,4 +1,4 @@
-"""`cabruca data synth|check|stats`: draw a practice plot; look for what would spoil a training; count what is there."""
+"""`cabruca data prepare|synth|check|stats`: make data of orthomosaics or draw a plot, look for faults, count."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cabruca.cli.data_prepare import prepare
 from cabruca.cli.looks import WORDS, say
 from cabruca.cli.options import read_assignments, set_option
 from cabruca.cli.tables import aligned, json_option, quiet_option, say_json
@@ -206,3 +207,6 @@ def train_command(files: PlotFiles) -> str:
     }
     sets = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
     return command("train", "--config", "configs/training_config_light.yaml", *sets)
+
+
+data.add_command(prepare)

@@ -15,6 +15,7 @@ from cabruca.config.messages import explain
 from cabruca.config.schema import Config
 from cabruca.config.search_space import SearchSpace, parse_space
 from cabruca.config.study_check import check_study
+from cabruca.config.study_folds import read_folds
 from cabruca.config.study_schema import StudyConfig
 from cabruca.config.study_trial import KEPT, best_config, trial_config
 from cabruca.errors import ConfigError
@@ -84,6 +85,9 @@ def load_study(
         config = config.model_copy(update={"set": {**config.set, **said}}) if said else config
     else:
         configuration = load_config(base, rest)
+    if isinstance(config.folds, str):  # what it holds is part of the study
+        content = [dict(fold) for fold in read_folds(config.folds, Path(path))]
+        config = _validate({**config.model_dump(mode="json", exclude_unset=True), "folds": content}, str(path), {})
     study = Study(config, configuration, parse_space(config.search_space))
     check_study(study)
     return study

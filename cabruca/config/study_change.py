@@ -13,7 +13,7 @@ from cabruca.config.study import Study
 from cabruca.config.views import differences, flat
 from cabruca.errors import ConfigError
 
-COMPARED = ("name", "metric", "mode", "max_epochs", "workers_per_trial", "scheduler")
+COMPARED = ("name", "metric", "mode", "max_epochs", "workers_per_trial", "scheduler", "folds")
 """Keys of a study that decide what its trials' numbers mean."""
 
 MEANS = ("experiment_name", "output_dir", "device", "tracking.", "distributed.", "testing.")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from cabruca.config.base import RunName, Section
+from cabruca.config.study_folds import check_folds
 
 Mode = Literal["max", "min"]
 
@@ -55,6 +56,7 @@ class StudyConfig(Section):
     scheduler: StopperConfig = StopperConfig()
     points_to_evaluate: tuple[dict[str, Any], ...] = ()  # parameters to begin with; what one leaves out is drawn
     repeat_best: RepeatConfig | None = None  # train the best again over several seeds at the end; None: do not
+    folds: str | tuple[dict[str, str], ...] | None = None  # folds.json of data prepare: metric = mean over the folds
     keep_checkpoints: PositiveInt = 3  # trials, the best ones, whose checkpoints are kept
     disk_budget: str | PositiveInt | None = None  # most that the study's folder may take: 20GB, 500MB, or bytes
     max_failures: NonNegativeInt = 2  # times that a trial whose process died is started again
@@ -89,6 +91,7 @@ class StudyConfig(Section):
                     raise ValueError(f"{key}: {error}") from None
         check_metrics(self)
         check_together(self)
+        check_folds(self)
         return self
 
 

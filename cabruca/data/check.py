@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from cabruca.config.schema import Config
 from cabruca.data import raster
-from cabruca.data.check_overlap import same_ground, same_pictures
-from cabruca.data.classes import Meaning, class_meanings
-from cabruca.data.coco import Annotation, Coco, Image, read_coco
+from cabruca.data.check_overlap import Places, same_ground, same_pictures
+from cabruca.data.check_pictures import AnnotatedSet, mask_errors, picture_errors
+from cabruca.data.classes import class_meanings
+from cabruca.data.coco import Annotation, Image, read_coco
 from cabruca.errors import DataError
-from cabruca.structures import IGNORE
 
 RARE_SHARE = 0.01
 """A class with a smaller share of the crowns is named."""
@@ -66,16 +66,6 @@ class Report:
         return "\n".join([*lines, f"{len(self.errors)} error(s), {len(self.warnings)} warning(s)"])
 
 
-@dataclass(frozen=True)
-class _Set:
-    """One annotated set of the configuration."""
-
-    name: str
-    folder: Path
-    coco: Coco
-    meanings: dict[int, Meaning | None]
-
-
 def quick_check(config: Config) -> list[Finding]:
     """Files are there, categories have classes, pictures have the size, bands and ground sampling distance they need.
 
@@ -85,12 +75,12 @@ def quick_check(config: Config) -> list[Finding]:
         DataError: the first thing that is wrong.
     """
     findings: list[Finding] = []
-    sets: list[_Set] = []
+    sets: list[AnnotatedSet] = []
     for name in ("train", "val"):
         part = _load(config, name)
         findings += [Finding("fact", text) for text in _facts(part)]
         for image in part.coco.images:
-            wrong = next(_picture_errors(part, image, config), None)
+            wrong = next(picture_errors(part, image, config), None)
             if wrong is not None:
                 raise DataError(wrong)
         sets.append(part)
@@ -101,11 +91,11 @@ def quick_check(config: Config) -> list[Finding]:
 
 def full_check(config: Config) -> Report:
     """Everything of the quick check on every picture, and: boxes outside, empty pictures, class balance, crowns per
-    tile against `validation.max_detections`, the same picture or ground in train and val. Does not raise: what cannot
-    be read is an error of the report."""
+    tile against `validation.max_detections`, the same picture, ground or crown in two sets. The test set is looked at
+    where its file is there. Does not raise: what cannot be read is an error of the report."""
     findings: list[Finding] = []
-    sets: list[_Set] = []
-    for name in ("train", "val"):
+    sets: list[AnnotatedSet] = []
+    for name in _named_sets(config):
         try:
             part = _load(config, name)
         except DataError as error:
@@ -113,20 +103,23 @@ def full_check(config: Config) -> Report:
             continue
         sets.append(part)
         findings += [Finding("fact", text) for text in _facts(part)]
-        findings += [Finding("error", e) for image in part.coco.images for e in _picture_errors(part, image, config)]
-        findings += [Finding("error", e) for image in part.coco.images for e in _mask_errors(part, image, config)]
+        findings += [Finding("error", e) for image in part.coco.images for e in picture_errors(part, image, config)]
+        findings += [Finding("error", e) for image in part.coco.images for e in mask_errors(part, image, config)]
         findings += [Finding("warning", text) for text in _warnings(part, config)]
-    if len(sets) == 2:
-        train, val = sets
-        places = (train.folder, train.coco.images, val.folder, val.coco.images)
-        findings += [Finding("error", text) for text in (*same_pictures(*places), *same_ground(*places))]
-        findings += [Finding("error", text) for text in _scale_errors(sets, config)]
+    places = [Places(p.name, p.folder, p.coco.images, partial(_is_crown, p)) for p in sets]
+    for first, second in combinations(places, 2):
+        findings += [Finding("error", text) for text in (*same_pictures(first, second), *same_ground(first, second))]
+    findings += [Finding("error", text) for text in _scale_errors(sets, config)]
     return Report(tuple(findings))
 
 
-def _load(config: Config, name: str) -> _Set:
+def _named_sets(config: Config) -> list[str]:
+    return ["train", "val", *(["test"] if Path(config.data.test_annotations).is_file() else [])]
+
+
+def _load(config: Config, name: str) -> AnnotatedSet:
     data = config.data
-    folder, file = (data.train_dir, data.train_annotations) if name == "train" else (data.val_dir, data.val_annotations)
+    folder, file = getattr(data, f"{name}_dir"), getattr(data, f"{name}_annotations")
     coco = read_coco(file)
     if not coco.images:
         raise DataError(f"{name}: {file} lists no images; give a COCO file with at least one")
@@ -136,58 +129,10 @@ def _load(config: Config, name: str) -> _Set:
     meanings = class_meanings(
         coco.categories, data.category_map, model.instance_names, model.semantic_names, str(coco.path)
     )
-    return _Set(name, Path(folder), coco, meanings)
+    return AnnotatedSet(name, Path(folder), coco, meanings)
 
 
-def _picture_errors(part: _Set, image: Image, config: Config) -> Iterator[str]:
-    where = f"{part.name}: image {image.id}"
-    files = [(image.file_name, "file_name"), (image.semantic_mask, "semantic_mask")]
-    for name, key in files:
-        if name is None:
-            continue
-        try:
-            found = raster.info(raster.resolve(part.folder, name, f"{where}: {key}"))
-        except DataError as error:
-            yield str(error)
-            continue
-        if (found.height, found.width) != (image.height, image.width):
-            yield (
-                f"{where}: {key} '{name}' is {found.width} x {found.height} px and the annotation file says "
-                f"{image.width} x {image.height}; correct the file or the picture"
-            )
-        elif key == "semantic_mask":
-            continue
-        elif max(config.data.bands) > found.count:
-            yield (
-                f"{where}: '{name}' has {found.count} band(s) and data.bands asks for {list(config.data.bands)}; "
-                f"set data.bands to numbers from 1 to {found.count}"
-            )
-        elif config.data.target_gsd_m is not None and image.gsd_m is None and found.gsd_m is None:
-            yield (
-                f"{where}: data.target_gsd_m is {config.data.target_gsd_m} and the ground sampling distance of "
-                f"'{name}' is unknown; give images[].gsd_m in the annotation file, or leave target_gsd_m out"
-            )
-
-
-def _mask_errors(part: _Set, image: Image, config: Config) -> Iterator[str]:
-    """Semantic ids that are no class (the whole mask is read)."""
-    if image.semantic_mask is None:
-        return
-    try:
-        path = raster.resolve(part.folder, image.semantic_mask, f"{part.name}: image {image.id}: semantic_mask")
-        ids, valid = raster.read(path, (1,), (0, 0, image.width, image.height), nearest=True)
-    except DataError:
-        return  # named already
-    classes = config.model.num_semantic_classes
-    wrong = np.unique(ids[0][valid & (ids[0] != IGNORE) & ((ids[0] < 0) | (ids[0] >= classes))])
-    if wrong.size:
-        yield (
-            f"{part.name}: semantic mask '{image.semantic_mask}' holds {wrong.tolist()} and the classes are 0 to "
-            f"{classes - 1} (255 = ignored); mend the mask or raise model.num_semantic_classes"
-        )
-
-
-def _facts(part: _Set) -> list[str]:
+def _facts(part: AnnotatedSet) -> list[str]:
     crowns = _crowns_by_class(part)
     kind = "boxes only" if part.coco.box_annotated else "masks"
     counts = ", ".join(f"{n} {name}" for name, n in crowns.most_common()) or "no crowns"
@@ -195,7 +140,7 @@ def _facts(part: _Set) -> list[str]:
     return [f"{part.name}: {len(part.coco.images)} picture(s), {counts} ({kind}), {rasters} semantic mask(s)"]
 
 
-def _crowns_by_class(part: _Set) -> Counter[str]:
+def _crowns_by_class(part: AnnotatedSet) -> Counter[str]:
     """Crowns of each dataset category that is an instance class."""
     names: Counter[str] = Counter()
     for image in part.coco.images:
@@ -205,7 +150,7 @@ def _crowns_by_class(part: _Set) -> Counter[str]:
     return names
 
 
-def _warnings(part: _Set, config: Config) -> Iterator[str]:
+def _warnings(part: AnnotatedSet, config: Config) -> Iterator[str]:
     crowns = _crowns_by_class(part)
     total = sum(crowns.values())
     for name, count in crowns.items():
@@ -213,7 +158,7 @@ def _warnings(part: _Set, config: Config) -> Iterator[str]:
             yield f"{part.name}: '{name}' is {count} of {total} crowns; under {RARE_SHARE:.0%} a class is hardly learnt"
     if total == 0:
         yield f"{part.name}: not one crown of an instance class; the instance head learns nothing from it"
-    outside = [a.id for i in part.coco.images for a in i.annotations if _leaves(a.box_xyxy_px, i)]
+    outside = [a.id for i in part.coco.images for a in i.annotations if not a.crowd and _leaves(a.box_xyxy_px, i)]
     if outside:
         yield f"{part.name}: {len(outside)} box(es) reach outside their picture (first: {outside[0]}); they are clipped"
     empty = [i.file_name for i in part.coco.images if not i.annotations and i.semantic_mask is None]
@@ -223,7 +168,7 @@ def _warnings(part: _Set, config: Config) -> Iterator[str]:
     yield from _larger_than_overlap(part, config)
 
 
-def _larger_than_overlap(part: _Set, config: Config) -> Iterator[str]:
+def _larger_than_overlap(part: AnnotatedSet, config: Config) -> Iterator[str]:
     """Crowns that no window of a validation grid is sure to show whole: found ones may then be counted wrongly."""
     if part.name != "val":
         return
@@ -241,7 +186,7 @@ def _larger_than_overlap(part: _Set, config: Config) -> Iterator[str]:
         )
 
 
-def _grid_zoom(part: _Set, image: Image, config: Config) -> float:
+def _grid_zoom(part: AnnotatedSet, image: Image, config: Config) -> float:
     """Grid pixels per picture pixel: other than 1 with `data.target_gsd_m`."""
     target = config.data.target_gsd_m
     if target is None:
@@ -253,12 +198,12 @@ def _grid_zoom(part: _Set, image: Image, config: Config) -> float:
     return native / target if native is not None else 1.0
 
 
-def _is_crown(part: _Set, annotation: Annotation) -> bool:
+def _is_crown(part: AnnotatedSet, annotation: Annotation) -> bool:
     meaning = part.meanings[annotation.category_id]
     return meaning is not None and meaning.label > 0 and not annotation.crowd
 
 
-def _scale_errors(sets: list[_Set], config: Config) -> Iterator[str]:
+def _scale_errors(sets: list[AnnotatedSet], config: Config) -> Iterator[str]:
     """Pixel types that would be divided by different numbers."""
     if config.data.scale is not None:
         return
@@ -278,7 +223,7 @@ def _leaves(box: tuple[float, float, float, float], image: Image, slack_px: floa
     return min(box[0], box[1]) < -slack_px or box[2] > image.width + slack_px or box[3] > image.height + slack_px
 
 
-def _crowded(part: _Set, config: Config) -> Iterator[str]:
+def _crowded(part: AnnotatedSet, config: Config) -> Iterator[str]:
     """Crown centres per square of `validation.max_side_px` (`tile_size` in training) against the detection cap."""
     tiles = [stage.tile_size for stage in config.training.stages] or [config.data.tile_size]
     side = config.validation.max_side_px if part.name == "val" else max(tiles)

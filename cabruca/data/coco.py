@@ -2,7 +2,8 @@
 
 Understood beyond plain COCO: `images[].gsd_m`, `.semantic_mask`, `.mosaic_x/.mosaic_y`; an annotation's
 `crown_diameter` (metres where the picture's ground sampling distance is known, else pixels; also accepted inside
-`attributes`), `attributes.bbox_only`, and `info.annotation_type: bbox` (all annotations are boxes only).
+`attributes`), `attributes.bbox_only`, and `info.annotation_type: bbox` (all annotations are boxes only); pictures that
+are a part of a raster, and ground that nobody labelled (`part.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cabruca.data.masks import Crop, Points, paint_polygons, paint_rle
+from cabruca.data.part import Labelled, Part, read_labelled, read_part
 from cabruca.errors import DataError
 
 
@@ -55,7 +57,13 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Image:
-    """One picture of the file; `annotations` are its own."""
+    """One picture of the file; `annotations` are its own.
+
+    Attributes:
+        semantic_mask: relative to the images folder, of a part of a raster to the folder of the COCO file; it is read
+            through the picture's window. part: where the picture lies on its raster, None: it is the whole file.
+        labelled: where it is labelled, None: everywhere.
+    """
 
     id: int
     file_name: str
@@ -65,6 +73,18 @@ class Image:
     semantic_mask: str | None
     mosaic_xy_px: tuple[int, int] | None
     annotations: tuple[Annotation, ...]
+    part: Part | None = None
+    labelled: Labelled | None = None
+
+    @property
+    def raster_hw(self) -> tuple[int, int]:
+        """Rows and columns of the file."""
+        return (self.height, self.width) if self.part is None else self.part.raster_wh[::-1]
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """x, y, width, height of the picture on its file."""
+        return (0, 0, self.width, self.height) if self.part is None else self.part.window
 
 
 @dataclass(frozen=True)
@@ -190,6 +210,8 @@ def _image(
         semantic_mask=mask,
         mosaic_xy_px=(x, y) if isinstance(x, int) and isinstance(y, int) else None,
         annotations=tuple(by_image[ident]),
+        part=read_part(path, row, sizes[ident]),
+        labelled=read_labelled(path, row, sizes[ident]),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -10,21 +9,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from cabruca.config.schema import Config
 from cabruca.config.stages import final_tile_size
 from cabruca.data import raster
-from cabruca.data.augment import Geometry, change_light, draw_geometry, move_pixels, plain_geometry
+from cabruca.data.augment import Geometry, change_light, draw_geometry, plain_geometry
 from cabruca.data.measure import mean_and_std, with_scale
 from cabruca.data.pictures import PictureInfo, PictureSet
 from cabruca.data.placing import picture_grounds
-from cabruca.data.targets import density_map, diameter_map, move_crowns, move_regions, paint_semantic
+from cabruca.data.sampling import SampleMaker
 from cabruca.data.tiling import GridWindow, evaluation_grid, picture_of, windows_per_picture
 from cabruca.draws import draw_key, uniform
-from cabruca.structures import IGNORE, InputSpec, Sample
+from cabruca.structures import InputSpec, Sample
 
 PAD_MULTIPLE = 32
 """Evaluation windows are padded to it, at the right and at the bottom: the coarsest stride of the network."""
@@ -74,88 +71,6 @@ class _Served:
         return {**self.__dict__, "loaders": {}}
 
 
-class _SampleMaker:
-    """Turns a geometry on a picture into a Sample."""
-
-    def __init__(self, pictures: PictureSet, min_visible_share: float) -> None:
-        self.pictures = pictures
-        self._min_visible = min_visible_share
-        self._fill = torch.tensor(pictures.spec.mean, dtype=torch.float32)[:, None, None]
-        names = pictures.spec.semantic_classes
-        self._tree_ids = [names.index(n) for n in pictures.spec.instance_classes if n in names]
-
-    def image(self, i: int, geometry: Geometry) -> tuple[Tensor, Tensor]:
-        """`[C, h, w]` scaled, NoData filled with the mean (0 once normalised), and `[h, w]` valid."""
-        pixels, valid = self.pictures.pixels(i, geometry.window)
-        image = torch.from_numpy(pixels.astype(np.float32)) / self.pictures.spec.scale
-        if valid.all():
-            tile_hw = geometry.tile_hw[::-1] if geometry.quarter_turn else geometry.tile_hw
-            return move_pixels(image, geometry, nearest=False), torch.ones(tile_hw, dtype=torch.bool)
-        known = torch.from_numpy(valid.copy())
-        image = move_pixels(torch.where(known, image, self._fill), geometry, nearest=False)
-        moved = move_pixels(known[None].to(torch.uint8), geometry, nearest=True)[0] > 0
-        return self.filled(image, moved), moved
-
-    def filled(self, image: Tensor, valid: Tensor) -> Tensor:
-        return torch.where(valid, image, self._fill)
-
-    def semantic(self, i: int, geometry: Geometry, valid: Tensor) -> Tensor | None:
-        ids = self.pictures.semantic_raster(i, geometry.window)
-        if ids is None:
-            if not self.pictures.paints(i):
-                return None
-            ids = paint_semantic(self.pictures.table(i), geometry.window)
-        moved = move_pixels(torch.from_numpy(ids)[None], geometry, nearest=True)[0]
-        h, w = moved.shape
-        moved = F.pad(moved, (0, valid.shape[1] - w, 0, valid.shape[0] - h), value=IGNORE)
-        return torch.where(valid, moved, torch.tensor(IGNORE, dtype=torch.uint8))
-
-    def sample(
-        self, i: int, geometry: Geometry, image: Tensor, valid: Tensor, *, key: int, grid: GridWindow | None = None
-    ) -> Sample:
-        """The sample of an image that is made already, with its truth; `grid` None: it is counted whole."""
-        table = self.pictures.table(i)
-        crowns = move_crowns(table, geometry)
-        semantic = self.semantic(i, geometry, valid)
-        density = density_map(semantic, self._tree_ids) if semantic is not None and self._tree_ids else None
-        gsd_m, info = self.pictures.gsd_m(i), self.pictures.pictures[i]
-        size_hw = _size_before_padding(geometry, info)
-        x, y = geometry.window[:2]
-        core, inner = (0, 0, size_hw[1], size_hw[0]), (False, False, False, False)
-        if grid is not None:
-            x0, y0, x1, y1 = grid.core_xyxy
-            core = (x0 - x, y0 - y, x1 - x, y1 - y)
-            right, bottom = x + size_hw[1] < info.grid_hw[1], y + size_hw[0] < info.grid_hw[0]
-            inner = (x > 0, y > 0, right, bottom)
-        return Sample(
-            image=image.contiguous(),
-            valid=valid,
-            crowns=crowns.truth(
-                self._min_visible, valid, move_regions(table, geometry), None if grid is None else core
-            ),
-            semantic=None if semantic is None else semantic.contiguous(),
-            crown_diameter_px=diameter_map(crowns, valid),
-            density=density,
-            key=key,
-            picture=f"{info.image.id}:{y}:{x}",
-            gsd_m=None if gsd_m is None else gsd_m / geometry.zoom,
-            size_hw_px=size_hw,
-            core_xyxy_px=core,
-            inner_edges=inner,
-        )
-
-
-def _size_before_padding(geometry: Geometry, info: PictureInfo) -> tuple[int, int]:
-    """Padding lies at the right and at the bottom while rows and columns stay; a turned tile counts whole and leaves
-    its padding to `valid`."""
-    th, tw = geometry.tile_hw
-    if not geometry.upright:
-        return th, tw
-    x, y, _, _ = geometry.window
-    height, width = info.grid_hw
-    return min(th, math.ceil((height - y) * geometry.zoom)), min(tw, math.ceil((width - x) * geometry.zoom))
-
-
 class TrainWindows(_Served):
     """Training windows: `tile_size` square, augmented, sample `index` of `epoch` a function of (seed, epoch, index).
 
@@ -171,8 +86,8 @@ class TrainWindows(_Served):
         self.pictures = PictureSet(data.train_dir, data.train_annotations, spec, cache_mb=data.cache_mb)
         self.seed = config.training.seed
         self._augmentation = data.augmentation
-        self._maker = _SampleMaker(self.pictures, data.min_visible_share)
-        self._valid_maps = [raster.valid_share_map(p.path) for p in self.pictures.pictures]
+        self._maker = SampleMaker(self.pictures, data.min_visible_share)
+        self._valid_maps = [self.pictures.known_map(i) for i in range(len(self.pictures))]
         self._labelled_px = [
             p.grid_hw[0] * p.grid_hw[1] * float(m.mean())
             for p, m in zip(self.pictures.pictures, self._valid_maps, strict=True)
@@ -210,14 +125,18 @@ class TrainWindows(_Served):
         return self._maker.sample(i, geometry, self._maker.filled(image, valid), valid, key=key)
 
     def plain_window(self, key: int, index: int, total: int) -> tuple[raster.Array, npt.NDArray[np.bool_]]:
-        """Raw pixels and validity of a window that is not augmented, for measuring."""
+        """Raw pixels of a window that is not augmented, and which of them are valid and labelled, for measuring."""
         i = picture_of(index, total, self._shares, float(uniform(key, 1)))
         info = self.pictures.pictures[i]
-        return self.pictures.pixels(i, plain_geometry(key, info.grid_hw, self.tile_size, self._valid_maps[i]).window)
+        window = plain_geometry(key, info.grid_hw, self.tile_size, self._valid_maps[i]).window
+        pixels, valid = self.pictures.pixels(i, window)
+        labelled = self.pictures.labelled(i, window)
+        return pixels, valid if labelled is None else valid & labelled
 
 
 class EvaluationWindows(_Served):
-    """Whole pictures up to `max_side_px`, a fixed grid over larger ones; padded to a multiple of 32.
+    """Whole pictures up to `max_side_px`, a fixed grid over larger ones; padded to a multiple of 32. Windows whose core
+    nobody labelled are left out.
 
     `crowns` of a sample are all of its window, context included, clipped at the window; crowns of which less than
     `min_visible_share` is left (in the context of a grid window only) are left out, except those whose centre lies in
@@ -240,13 +159,20 @@ class EvaluationWindows(_Served):
     ) -> None:
         super().__init__()
         self._set = PictureSet(images_dir, annotations, spec, cache_mb=cache_mb)
-        self._maker = _SampleMaker(self._set, min_visible_share)
+        self._maker = SampleMaker(self._set, min_visible_share)
         self.grounds, self.planes = picture_grounds(self._set)
         self._windows = [
             (i, window)
             for i, picture in enumerate(self._set.pictures)
             for window in evaluation_grid(picture.grid_hw, max_side_px, overlap)
+            if self._is_labelled(i, window)
         ]
+
+    def _is_labelled(self, i: int, grid: GridWindow) -> bool:
+        """Whether there is anything to count in the window's core."""
+        x0, y0, x1, y1 = grid.core_xyxy
+        found = self._set.labelled(i, (x0, y0, x1 - x0, y1 - y0))
+        return found is None or bool(found.any())
 
     @property
     def pictures(self) -> list[PictureInfo]:

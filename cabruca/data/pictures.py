@@ -51,12 +51,12 @@ class PictureSet:
         masked = [m for m, a in rows if a.outline is not None and not a.crowd]
         self._labels_with_masks = {m.label for m in masked} - {0}
         self._paints = any(m.semantic is not None for m in masked) and not coco.box_annotated
-        self._images_dir = Path(images_dir)
+        self._images_dir, self._coco_dir = Path(images_dir), coco.path.parent
         self._budget = cache_mb << 20
         self._fresh_caches()
 
     def _fresh_caches(self) -> None:
-        self._decoded: OrderedDict[tuple[Path, bool], tuple[Array, npt.NDArray[np.bool_]]] = OrderedDict()
+        self._decoded: OrderedDict[tuple[Path, Rect, bool], tuple[Array, npt.NDArray[np.bool_]]] = OrderedDict()
         self._decoded_bytes = 0
         self._tables: dict[int, CrownTable] = {}
         self._crops = CropCache()
@@ -81,7 +81,18 @@ class PictureSet:
         """`[C, h, w]` in the raster's type, and `[h, w]` False at NoData and outside. See `raster.read`."""
         picture = self.pictures[i]
         self._check(picture)
-        return self._read(picture.path, self.spec.bands, picture.grid_hw, window, nearest=False)
+        return self._read(picture, picture.path, self.spec.bands, window, nearest=False)
+
+    def labelled(self, i: int, window: Rect) -> npt.NDArray[np.bool_] | None:
+        """bool `[h, w]` of the window, False where nobody looked for crowns; None where all of it is labelled."""
+        picture = self.pictures[i]
+        return None if picture.image.labelled is None else picture.image.labelled.paint(window, picture.grid_hw)
+
+    def known_map(self, i: int) -> npt.NDArray[np.float32]:
+        """Share of pixels that are known and labelled, coarse, over the whole picture."""
+        image = self.pictures[i].image
+        share = raster.valid_share_map(self.pictures[i].path, area=image.window)
+        return share if image.labelled is None else share * image.labelled.share_map(share.shape)
 
     def semantic_raster(self, i: int, window: Rect) -> npt.NDArray[np.uint8] | None:
         """The picture's own mask raster in the window, 255 where unknown; None when it has none.
@@ -93,14 +104,15 @@ class PictureSet:
         name = picture.image.semantic_mask
         if name is None:
             return None
-        path = raster.resolve(self._images_dir, name, f"image {picture.image.id}: semantic_mask")
+        path = mask_path(self._images_dir, self._coco_dir, picture.image)
         found = self._info(path)
-        if (found.height, found.width) != (picture.image.height, picture.image.width):
+        height, width = picture.image.raster_hw
+        if (found.height, found.width) != (height, width):
             raise DataError(
                 f"semantic mask '{path}' is {found.width} x {found.height} px and its picture is "
-                f"{picture.image.width} x {picture.image.height}; they must be equal"
+                f"{width} x {height}; they must be equal"
             )
-        ids, valid = self._read(path, (1,), picture.grid_hw, window, nearest=True)
+        ids, valid = self._read(picture, path, (1,), window, nearest=True)
         known = ids[0][valid & (ids[0] != IGNORE)]
         classes = len(self.spec.semantic_classes)
         if known.size and (known.max() >= classes or known.min() < 0):
@@ -146,11 +158,11 @@ class PictureSet:
         return self._infos[path]
 
     def _check(self, picture: PictureInfo) -> None:
-        found, image = self._info(picture.path), picture.image
-        if (found.height, found.width) != (image.height, image.width):
+        found, (height, width) = self._info(picture.path), picture.image.raster_hw
+        if (found.height, found.width) != (height, width):
             raise DataError(
                 f"picture '{picture.path}' is {found.width} x {found.height} px and the annotation file says "
-                f"{image.width} x {image.height}; correct the file or the picture"
+                f"{width} x {height}; correct the file or the picture"
             )
         if found.palette:
             raise DataError(f"picture '{picture.path}' stores palette numbers, not colours; convert it to RGB")
@@ -162,21 +174,32 @@ class PictureSet:
             )
 
     def _read(
-        self, path: Path, bands: tuple[int, ...], grid_hw: tuple[int, int], window: Rect, *, nearest: bool
+        self, picture: PictureInfo, path: Path, bands: tuple[int, ...], window: Rect, *, nearest: bool
     ) -> tuple[Array, npt.NDArray[np.bool_]]:
-        found = self._info(path)
+        found, grid_hw, area = self._info(path), picture.grid_hw, picture.image.window
         size = grid_hw[0] * grid_hw[1] * (len(bands) * np.dtype(found.dtype).itemsize + 1)
         if found.cheap_windows or size > self._budget // 2:
-            return raster.read(path, bands, window, grid_hw=grid_hw, nearest=nearest)
-        if (path, nearest) not in self._decoded:
-            whole = raster.read(path, bands, (0, 0, grid_hw[1], grid_hw[0]), grid_hw=grid_hw, nearest=nearest)
-            self._decoded[path, nearest] = whole
+            return raster.read(path, bands, window, grid_hw=grid_hw, nearest=nearest, area=area)
+        key = (path, area, nearest)
+        if key not in self._decoded:
+            everything = (0, 0, grid_hw[1], grid_hw[0])
+            self._decoded[key] = raster.read(path, bands, everything, grid_hw=grid_hw, nearest=nearest, area=area)
             self._decoded_bytes += size
             while self._decoded_bytes > self._budget:
                 _, (old, _) = self._decoded.popitem(last=False)
                 self._decoded_bytes -= old.nbytes + old.shape[1] * old.shape[2]
-        self._decoded.move_to_end((path, nearest))
-        return _cut(*self._decoded[path, nearest], window)
+        self._decoded.move_to_end(key)
+        return _cut(*self._decoded[key], window)
+
+
+def mask_path(images_dir: Path, coco_dir: Path, image: Image) -> Path:
+    """The picture's own mask raster: of a part of a raster it lies beside the COCO file.
+
+    Raises:
+        DataError: it is not there, or its name leaves the folder.
+    """
+    folder = images_dir if image.part is None else coco_dir
+    return raster.resolve(folder, image.semantic_mask or "", f"image {image.id}: semantic_mask")
 
 
 def _cut(pixels: Array, valid: npt.NDArray[np.bool_], window: Rect) -> tuple[Array, npt.NDArray[np.bool_]]:

@@ -126,4 +126,6 @@ def _on_grid(affine: Affine, picture: PictureInfo, plane: Plane) -> Affine:
     a, b, c, d, e, f = affine
     sx, sy = picture.image.width / picture.grid_hw[1], picture.image.height / picture.grid_hw[0]
     mx, my = plane.metres_xy
+    left, top = (0, 0) if picture.image.part is None else picture.image.part.window[:2]
+    c, f = c + a * left + b * top, f + d * left + e * top
     return (a * sx * mx, b * sy * mx, c * mx, d * sx * my, e * sy * my, f * my)

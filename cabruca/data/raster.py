@@ -55,7 +55,8 @@ class RasterInfo:
         bounds: left, bottom, right, top in `crs`, None where there is none. crs: WKT or None.
         cheap_windows: a part can be read without decoding the whole (a tiled GeoTIFF). palette: band 1 holds colour
             numbers. all_valid: no NoData value, alpha band or mask. affine: from px to `crs`, in units of `unit_m`
-            metres, or in degrees (`geographic`); None where there is no CRS.
+            metres, or in degrees (`geographic`); None where there is no CRS. block_hw: rows and columns of the blocks
+            that it is stored in.
     """
 
     height: int
@@ -71,6 +72,7 @@ class RasterInfo:
     affine: Affine | None = None
     unit_m: float | None = None
     geographic: bool = False
+    block_hw: tuple[int, int] = (0, 0)
 
 
 def resolve(folder: Path, name: str, what: str) -> Path:
@@ -120,11 +122,18 @@ def info(path: Path) -> RasterInfo:
         affine=tuple(source.transform)[:6] if georeferenced else None,
         unit_m=float(source.crs.linear_units_factor[1]) if georeferenced and source.crs.is_projected else None,
         geographic=georeferenced and source.crs.is_geographic,
+        block_hw=tuple(source.block_shapes[0]),
     )
 
 
 def read(
-    path: Path, bands: tuple[int, ...], window: Rect, *, grid_hw: tuple[int, int] | None = None, nearest: bool = False
+    path: Path,
+    bands: tuple[int, ...],
+    window: Rect,
+    *,
+    grid_hw: tuple[int, int] | None = None,
+    nearest: bool = False,
+    area: Rect | None = None,
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Pixels of a window, zero outside the raster.
 
@@ -132,6 +141,7 @@ def read(
         bands: 1-based.
         window: on the grid; may reach beyond it.
         grid_hw: the whole raster is seen as this many rows and columns; None: its own.
+        area: the part of the raster, px, that the grid covers; None: all of it. Beyond it all is unknown.
         nearest: nearest neighbour (masks) instead of bilinear (imagery) where the grid is not the raster's own.
 
     Returns:
@@ -147,14 +157,15 @@ def read(
             f"set data.bands to numbers from 1 to {source.count}"
         )
     x, y, w, h = window
-    grid_h, grid_w = grid_hw or source.shape
+    left, top, width, height = area or (0, 0, source.width, source.height)
+    grid_h, grid_w = grid_hw or (height, width)
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, grid_w), min(y + h, grid_h)
     pixels = np.zeros((len(bands), h, w), dtype=source.dtypes[0])
     valid = np.zeros((h, w), dtype=np.bool_)
     if x1 <= x0 or y1 <= y0:
         return pixels, valid
-    sx, sy = source.width / grid_w, source.height / grid_h
-    part = Window(x0 * sx, y0 * sy, (x1 - x0) * sx, (y1 - y0) * sy)
+    sx, sy = width / grid_w, height / grid_h
+    part = Window(left + x0 * sx, top + y0 * sy, (x1 - x0) * sx, (y1 - y0) * sy)
     inside = np.s_[y0 - y : y1 - y, x0 - x : x1 - x]
     found, known = _read_part(path, source, bands, part, (y1 - y0, x1 - x0), nearest=nearest)
     pixels[:, inside[0], inside[1]] = found
@@ -176,13 +187,16 @@ def source(path: Path) -> Any:
     return _open(path)
 
 
-def valid_share_map(path: Path, side: int = 64) -> npt.NDArray[np.float32]:
-    """Share of known pixels, coarse: `[<= side, <= side]` over the whole raster (1 everywhere when all is valid)."""
+def valid_share_map(path: Path, side: int = 64, *, area: Rect | None = None) -> npt.NDArray[np.float32]:
+    """Share of known pixels, coarse: `[<= side, <= side]` over the area, by default the whole raster (1 everywhere when
+    all is valid)."""
     source = _open(path)
-    shape = (min(side, source.height), min(side, source.width))
+    x, y, w, h = area or (0, 0, source.width, source.height)
+    shape = (min(side, h), min(side, w))
     if info(path).all_valid:
         return np.ones(shape, dtype=np.float32)
-    mask = _guarded(path, lambda: source.dataset_mask(out_shape=shape, resampling=Resampling.nearest))
+    part = Window(x, y, w, h)
+    mask = _guarded(path, lambda: source.dataset_mask(window=part, out_shape=shape, resampling=Resampling.nearest))
     return np.asarray(mask > 0, dtype=np.float32)
 
 

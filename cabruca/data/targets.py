@@ -55,7 +55,7 @@ class MovedCrowns:
         the core. A crown that lies mostly on NoData becomes an ignored region: it can be neither seen nor missed.
 
         Args:
-            valid: bool `[H, W]`; ignored: the window's other ignored regions.
+            valid: bool `[H, W]`, pixels whose truth is known; ignored: the window's other ignored regions.
         """
         sides = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
         # a small tolerance: a crown that lies inside whole must not be lost to a rounding

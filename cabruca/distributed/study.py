@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from cabruca.config.schema import Config
 from cabruca.config.study import Study
+from cabruca.config.study_folds import folds_of
 from cabruca.distributed.cluster import all_resources, cluster_for
 from cabruca.distributed.group import open_desk
 from cabruca.distributed.keeping import Keeper
@@ -205,6 +206,7 @@ class _Driver:
             cores=cores_of(self._study),
             folder=str(Path.cwd()),
             population=books.population is not None,
+            folds=folds_of(self._study.config.folds),
         )
         on_end = (Keeper(books, self._give_up), FailureWatch(books.state, self._give_up))
 

@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from cabruca.config.redact import redact
+from cabruca.config.study_folds import Fold, with_fold
 from cabruca.distributed.autopsy import write_autopsy
+from cabruca.distributed.folds import FoldsLine, OtherFolds
 from cabruca.distributed.mirror import Mirror, MirroredReporter, mirror_of
 from cabruca.distributed.population import take_over
 from cabruca.distributed.ray_metrics import GaugeWatcher, RayMetrics
 from cabruca.distributed.room import wait_for_room
 from cabruca.distributed.study_desk import Order
+from cabruca.distributed.trial_history import untold, with_nan
 from cabruca.distributed.trial_lines import DeskLine, TuneLine
 from cabruca.distributed.trial_reporter import PAUSED, TAKES_OVER, Line, TrialReporter, refuse_not_a_number, result_of
-from cabruca.distributed.untold import untold, with_nan
 from cabruca.errors import RunError
 from cabruca.preparing import TaskFactory
 from cabruca.run import run_training
@@ -50,7 +52,7 @@ class TrialJob:
         desk: handle of the study's desk. task: makes the task; None: the cabruca network.
         metrics: that the study compares by. workers: of a trial. cores: of a trial's process, or of each worker.
         folder: where the command was given; relative paths begin there.
-        population: trials take over weights of others (pbt).
+        population: trials take over weights of others (pbt). folds: of a study over folds; else none.
     """
 
     desk: Any
@@ -60,6 +62,7 @@ class TrialJob:
     cores: int
     folder: str
     population: bool = False
+    folds: tuple[Fold, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,15 @@ class Attempt:
         self._job, self._order = job, order
         self._config = order.config
         self._run_dir = RunDir(Path(order.config.output_dir) / str(order.config.experiment_name))
-        self._line = TuneLine(job.desk, order.number)
+        self._line: Line = TuneLine(job.desk, order.number)
         self._told = order.known
         self._mirror: Mirror | None = None
+        self._others: OtherFolds | None = None
+        if job.folds:
+            self._others = OtherFolds(order.config, job.folds, trial=order.number, metrics=job.metrics, desk=job.desk,
+                                      task=job.task, cores=job.cores)  # fmt: skip
+            self._line = FoldsLine(self._line, self._others.numbers)
+            self._config = with_fold(order.config, job.folds[-1])
 
     def go(self) -> Ending:
         """Train as far as the study wants it; every failure of the trial is caught."""
@@ -130,7 +139,7 @@ class Attempt:
             if self._mirror is not None:
                 self._mirror.fetch(self._run_dir)
             wait_for_the_dead(self._run_dir)
-            return self._catch_up() or self._train()
+            return self._catch_up() or self._train_folds() or self._train()
         except Exception as error:
             epoch = int((read_status(self._run_dir.status) or {}).get("epoch", 0))
             said = write_autopsy(self._run_dir, self._config, error, epoch)
@@ -162,6 +171,11 @@ class Attempt:
             refuse_not_a_number(with_nan(row, self._job.metrics) | metrics, self._job.metrics, epoch)
             self._line.tell(result_of(epoch, row["step"], metrics, self._order.elapsed_s))
             self._told = epoch
+
+    def _train_folds(self) -> Ending | None:
+        """The other folds, where there are any; how it ended where they did not come to their end."""
+        result = None if self._others is None else self._others.train(wait_for_the_dead)
+        return None if result is None else Ending(result.state, self._told, result.message)
 
     def _train(self) -> Ending:
         while True:

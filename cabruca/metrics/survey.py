@@ -116,7 +116,7 @@ def take_survey(
     window = batch.grounds[b] or Ground.alone(batch.pictures[b], batch.sizes_hw_px[b], batch.gsd_m[b])
     true = batch.crowns[b].to("cpu")
     taken = sure(_floats(found.scores), found.labels.numpy(), settings.score_threshold)
-    valid = batch.valid[b, : shape[0], : shape[1]].cpu().numpy()
+    valid = batch.known[b, : shape[0], : shape[1]].cpu().numpy()
     regions, labels = true.ignored, true.ignored.labels.numpy()
     of_all, of_any = (_region(shape, regions, np.flatnonzero(k)) for k in (labels == 0, labels >= 0))
     known = (valid & ~of_all)[y0:y1, x0:x1]

@@ -102,7 +102,7 @@ class InstanceHead(nn.Module):
         boxes = torch.cat([truth, proposals])
         matched = match(truth, boxes, low=0.5, high=0.5, rescue=False)
         labels = torch.where(matched >= 0, crowns.labels[matched.clamp(min=0)], 0) if len(crowns) else matched * 0
-        labels[(matched == BACKGROUND) & ~anchors_known(boxes, batch.valid[b : b + 1])[0]] = -1
+        labels[(matched == BACKGROUND) & ~anchors_known(boxes, batch.known[b : b + 1])[0]] = -1
         ignored = covered(boxes, crowns.ignore_xyxy_px)
         if ignored is not None:
             labels[(matched == BACKGROUND) & ignored] = -1
@@ -179,7 +179,7 @@ class InstanceHead(nn.Module):
             zip(torch.split(logits, counts), torch.split(offsets, counts), strict=True)
         ):
             boxes, scores, labels = self._best(proposals[b], logit, offset, batch.sizes_hw_px[b])
-            known = known_share(boxes, batch.valid[b]) >= ENOUGH_KNOWN
+            known = known_share(boxes, batch.known[b]) >= ENOUGH_KNOWN
             boxes, scores, labels = boxes[known], scores[known], labels[known]
             keep = batched_nms(boxes.float(), scores.float(), labels, nms_iou)[:max_detections]
             out.append(Detections(boxes[keep], scores[keep], labels[keep], None))

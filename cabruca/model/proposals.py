@@ -101,7 +101,7 @@ class ProposalNetwork(nn.Module):
 
     def losses(self, found: Candidates, batch: Batch) -> tuple[Tensor, Tensor]:
         """Objectness and box loss, `[B]` each."""
-        known = anchors_known(found.anchors_xyxy_px, batch.valid)
+        known = anchors_known(found.anchors_xyxy_px, batch.known)
         pairs = [self._losses_of(found, b, batch, known[b]) for b in range(len(batch))]
         return torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
 
@@ -120,9 +120,10 @@ class ProposalNetwork(nn.Module):
         return objectness, box_loss(found.offsets[b][positive], targets, positive.numel() + negative.numel())
 
 
-def anchors_known(boxes_xyxy_px: Tensor, valid: Tensor) -> Tensor:
-    """bool `[B, A]`: the box's centre lies on a pixel with data (NoData is never background)."""
+def anchors_known(boxes_xyxy_px: Tensor, known: Tensor) -> Tensor:
+    """bool `[B, A]`: the box's centre lies on a pixel whose truth is known (NoData and ground that nobody labelled are
+    never background)."""
     centre = (boxes_xyxy_px[:, :2] + boxes_xyxy_px[:, 2:]) / 2
-    col = centre[:, 0].long().clamp(0, valid.shape[-1] - 1)
-    row = centre[:, 1].long().clamp(0, valid.shape[-2] - 1)
-    return valid[:, row, col]
+    col = centre[:, 0].long().clamp(0, known.shape[-1] - 1)
+    row = centre[:, 1].long().clamp(0, known.shape[-2] - 1)
+    return known[:, row, col]

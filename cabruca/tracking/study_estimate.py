@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cabruca.config.study import Study
+from cabruca.config.study_folds import folds_of
 from cabruca.errors import ConfigError, did_you_mean
 from cabruca.tracking.study_asha import expected_epochs
 from cabruca.tracking.study_words import duration, size
@@ -150,9 +151,10 @@ def _seconds(study: Study, dry: DryEpoch, trials: int, epochs: float, repeats: i
     """Of that many epochs of trials and of the repetitions, the last trials side by side as well as it goes."""
     at_a_time = study.config.max_concurrent_trials
     total = 0.0
+    folds = max(1, len(folds_of(study.config.folds)))
     for count, work in ((trials, epochs), (repeats, repeats * study.max_epochs)):
         if count:
-            a_trial = dry.startup_s + work / count * dry.seconds
+            a_trial = (dry.startup_s + work / count * dry.seconds) * folds
             total += math.ceil(count / at_a_time) * a_trial
     return total
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from cabruca.config.schema import AugmentationConfig
 from cabruca.data.augment import Geometry, change_light, draw_geometry, move_pixels
-from cabruca.data.dataset import _SampleMaker, input_spec
+from cabruca.data.dataset import input_spec
 from cabruca.data.pictures import PictureSet
+from cabruca.data.sampling import SampleMaker
 from cabruca.draws import draw_key
 from cabruca.structures import Sample
 
@@ -37,7 +38,7 @@ OPERATIONS: dict[str, Geometry] = {
 }
 
 
-def _maker(data_set: DataSet, annotations: list[dict[str, Any]]) -> _SampleMaker:
+def _maker(data_set: DataSet, annotations: list[dict[str, Any]]) -> SampleMaker:
     picture = np.full((3, 400, 400), 40, dtype=np.uint8)
     picture[:, disc(400, 400, X, Y, R)] = 240
     data_set.picture(picture, gsd_m=0.1)
@@ -45,10 +46,10 @@ def _maker(data_set: DataSet, annotations: list[dict[str, Any]]) -> _SampleMaker
     pictures = PictureSet(
         config.data.train_dir, config.data.train_annotations, input_spec(config), cache_mb=config.data.cache_mb
     )
-    return _SampleMaker(pictures, 0.3)
+    return SampleMaker(pictures, 0.3)
 
 
-def _sample(maker: _SampleMaker, geometry: Geometry) -> Sample:
+def _sample(maker: SampleMaker, geometry: Geometry) -> Sample:
     image, valid = maker.image(0, geometry)
     return maker.sample(0, geometry, image, valid, key=1)
 
@@ -100,9 +101,7 @@ def test_flips_and_quarter_turns_move_pixels_and_boxes_exactly(data_set: DataSet
     noise = np.random.default_rng(0).integers(0, 255, (3, 400, 400)).astype(np.uint8)
     data_set.picture(noise)
     config = data_set.config([box(180, 140, 21.5, 33.25)], scale=255.0)
-    maker = _SampleMaker(
-        PictureSet(data_set.folder, config.data.train_annotations, input_spec(config), cache_mb=8), 0.3
-    )
+    maker = SampleMaker(PictureSet(data_set.folder, config.data.train_annotations, input_spec(config), cache_mb=8), 0.3)
     sample = _sample(maker, geometry)
     x, y = geometry.window[:2]
     tile = noise[:, y : y + TILE, x : x + TILE].astype(np.float32) / 255

@@ -118,7 +118,7 @@ def _study(outputs: Path, name: str, trials: int, metrics: int) -> Study:
         "data": {"num_workers": 0},
     }
     (folder / "given_base.yaml").write_text(to_yaml(base))
-    raw: dict[str, Any] = {  # fmt: skip
+    raw: dict[str, Any] = {
         "name": name,
         "config": "given_base.yaml",
         "num_trials": max(trials, 1),

@@ -1,4 +1,4 @@
-"""What a trial did and saved, and its study has not heard: a kill fell in between."""
+"""What a trial's run folder holds of its epochs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cabruca.errors import RunError
 from cabruca.tracking.run_dir import RunDir
 from cabruca.train import checkpoint
 
@@ -27,3 +28,16 @@ def untold(run_dir: RunDir, known: int) -> Iterator[dict[str, Any]]:
 def with_nan(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, float]:
     """The metrics that a row has as null."""
     return {name: float("nan") for name in names if name in row and row[name] is None}
+
+
+def epoch_of(run_dir: RunDir, epoch: int) -> dict[str, float]:
+    """Finite numbers of an epoch, from a run's history.
+
+    Raises:
+        RunError: the run has no such epoch.
+    """
+    for line in reversed(run_dir.metrics.read_text(encoding="utf-8").splitlines()):
+        row = json.loads(line)
+        if "time/epoch_s" in row and row["epoch"] == epoch:
+            return {k: float(v) for k, v in row.items() if "/" in k and isinstance(v, int | float)}
+    raise RunError(f"fold {run_dir.path} has no epoch {epoch}; remove its folder, and the trial trains it again")
