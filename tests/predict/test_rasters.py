@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import resource
 import time
 from pathlib import Path
@@ -197,7 +198,8 @@ def test_only_the_area_asked_for_is_counted(tmp_path: Path) -> None:
     lon_lat = rasterio.warp.transform_geom(
         "EPSG:32724", "EPSG:4326", shapely.geometry.mapping(shapely.box(left, bottom, right, top))
     )
-    (tmp_path / "area.geojson").write_text(shapely.to_geojson(shapely.geometry.shape(lon_lat)), encoding="utf-8")
+    feature = {"type": "Feature", "properties": {}, "geometry": lon_lat}
+    (tmp_path / "area.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
     predict(image, aoi=tmp_path / "area.geojson")
     values, _ = layer(tmp_path / "map.gpkg")
     plots, ground = layer(tmp_path / "map.gpkg", "plots")
