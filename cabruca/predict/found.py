@@ -131,7 +131,8 @@ class Reading:
         open_edges = (x0 > 0, y0 > 0, x1 < width, y1 < height)
         boxes = prediction.boxes_xyxy_px.numpy().astype(np.float64)
         scores, labels = prediction.scores.tolist(), prediction.labels.tolist()
-        bitmap, out = _bitmaps(prediction), []
+        bitmap = _bitmaps(prediction)
+        out: list[Found] = []
         for i, (score, label) in enumerate(zip(scores, labels, strict=True)):
             if score < self.thresholds[label]:
                 continue
@@ -158,7 +159,8 @@ class Reading:
         return out
 
     def _planes(self, window: Window, prediction: Prediction, known: Bools) -> dict[str, Any]:
-        core, out = _within(window), {}
+        core = _within(window)
+        out: dict[str, Any] = {}
         if prediction.semantic is not None:
             semantic = prediction.semantic.numpy()
             out["semantic"] = np.where(known, semantic, IGNORE).astype(np.uint8)[core]
