@@ -16,7 +16,7 @@ from typing import Any
 from cabruca.config.load import config_from_dict
 from cabruca.config.schema import Config, DistributedConfig
 from cabruca.data.caching import bounded_cache
-from cabruca.distributed.cluster import cluster_for, free_resources
+from cabruca.distributed.cluster import cluster_for, free_resources, import_ray
 from cabruca.distributed.group import muster
 from cabruca.distributed.preflight import workers_that_fit
 from cabruca.distributed.team import Team
@@ -81,8 +81,7 @@ class RayPool:
     """
 
     def __init__(self, make: Callable[[], Network], workers: int, team: Team, *, max_failures: int) -> None:
-        import ray
-
+        ray = import_ray()
         each = dict(team.resources)
         options = {
             "num_cpus": each.pop("CPU", 1),
@@ -94,8 +93,7 @@ class RayPool:
         self._actors = [ray.remote(Worker).options(**options).remote(make) for _ in range(workers)]
 
     def looks(self, reader: Reader, reading: Reading, batches: Iterable[Windows]) -> Iterator[Looked]:
-        import ray
-
+        ray = import_ray()
         shared = (ray.put(reader), ray.put(reading))
         pending: deque[tuple[Windows, int, Any]] = deque()
         load = [0] * len(self._actors)
@@ -115,25 +113,22 @@ class RayPool:
         Raises:
             CabrucaError: as the worker raised it. RunError: a worker was lost too often.
         """
-        import ray
-        from ray.exceptions import RayActorError, RayTaskError
-
+        ray = import_ray()
         batch, k, answer = pending.popleft()
         load[k] -= 1
         try:
             return batch, ray.get(answer)
-        except RayTaskError as error:
+        except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, CabrucaError) else None
             raise cause or error from error
-        except RayActorError as error:
+        except ray.exceptions.RayActorError as error:
             said = str(error).strip().splitlines()[0]
             raise RunError(f"worker {k} was lost more often than it is started again ({said}); go on with --resume"
                            ) from error  # fmt: skip
 
     def close(self) -> None:
         """Let the workers go."""
-        import ray
-
+        ray = import_ray()
         for actor in self._actors:
             ray.kill(actor)
 
@@ -169,8 +164,7 @@ def predict_on_workers(
     config = config_from_dict({"device": device, "experiment_name": "predict"})
     config = config.model_copy(update={"distributed": distributed})
     with cluster_for(config):
-        import ray
-
+        ray = import_ray()
         team = muster(ray, config)
         kind = "cuda" if team.use_gpu else "cpu"
         make = FromCheckpoint(str(Path(checkpoint).absolute()), kind, plan.nms_iou, team.cpus)

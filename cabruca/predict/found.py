@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -131,12 +131,13 @@ class Reading:
         open_edges = (x0 > 0, y0 > 0, x1 < width, y1 < height)
         boxes = prediction.boxes_xyxy_px.numpy().astype(np.float64)
         scores, labels = prediction.scores.tolist(), prediction.labels.tolist()
-        out = []
+        bitmap = _bitmaps(prediction)
+        out: list[Found] = []
         for i, (score, label) in enumerate(zip(scores, labels, strict=True)):
             if score < self.thresholds[label]:
                 continue
             left, top, right, bottom = (float(v) for v in boxes[i])
-            mask = _bitmap(prediction, i)
+            mask = bitmap(i)
             distances = (left, top, x1 - x0 - right, y1 - y0 - bottom)
             if mask is not None:
                 mx, my, m = mask
@@ -158,7 +159,8 @@ class Reading:
         return out
 
     def _planes(self, window: Window, prediction: Prediction, known: Bools) -> dict[str, Any]:
-        core, out = _within(window), {}
+        core = _within(window)
+        out: dict[str, Any] = {}
         if prediction.semantic is not None:
             semantic = prediction.semantic.numpy()
             out["semantic"] = np.where(known, semantic, IGNORE).astype(np.uint8)[core]
@@ -216,17 +218,27 @@ def _cells(valid: Bools) -> Bools | None:
     return np.asarray(2 * known >= there)
 
 
-def _bitmap(prediction: Prediction, i: int) -> tuple[int, int, Bools] | None:
-    """The mask of crown `i`, trimmed; None where its class has none, or it is empty."""
-    if prediction.masks is None:
-        return None
-    x, y, pixels = prediction.masks.crop(i)
-    m = pixels.numpy().astype(bool)
-    rows, columns = np.flatnonzero(m.any(axis=1)), np.flatnonzero(m.any(axis=0))
-    if rows.size == 0:
-        return None
-    r0, r1, c0, c1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    return x + c0, y + r0, m[r0:r1, c0:c1]
+Mask = tuple[int, int, Bools]
+
+
+def _bitmaps(prediction: Prediction) -> Callable[[int], Mask | None]:
+    """Gives the mask of crown `i`, trimmed; None where its class has none, or it is empty."""
+    masks = prediction.masks
+    if masks is None:
+        return lambda _: None
+    rects, starts = masks.rect_xywh_px.tolist(), masks.starts.tolist()
+    pixels = masks.pixels.numpy().view(np.bool_)
+
+    def trimmed(i: int) -> Mask | None:
+        x, y, w, h = rects[i]
+        m = pixels[starts[i] : starts[i] + w * h].reshape(h, w)
+        rows, columns = np.flatnonzero(m.any(axis=1)), np.flatnonzero(m.any(axis=0))
+        if rows.size == 0:
+            return None
+        r0, r1, c0, c1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        return x + c0, y + r0, m[r0:r1, c0:c1].copy()  # not a view: it would keep all masks of the window
+
+    return trimmed
 
 
 def _canopy_share(tree: Bools | None, mask: tuple[int, int, Bools] | None, box: Box) -> float:

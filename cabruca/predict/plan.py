@@ -141,9 +141,9 @@ def make_plan(
         score=score,
         batch_size=request.batch_size or config.data.batch_size,
         tile_size=tile_size,
-        merge_iou=_or(point and point.merge_iou, MERGE_IOU),
-        merge_containment=_or(point and point.merge_containment, MERGE_CONTAINMENT),
-        nms_iou=point and point.nms_iou,
+        merge_iou=_or(None if point is None else point.merge_iou, MERGE_IOU),
+        merge_containment=_or(None if point is None else point.merge_containment, MERGE_CONTAINMENT),
+        nms_iou=None if point is None else point.nms_iou,
         default_overlap=config.data.overlap,
         checkpoint=str(checkpoint),
         sha256=_sha256(checkpoint),
@@ -167,7 +167,9 @@ def _scores(
             f"the checkpoint has no operating point; crowns from score {trained:g} on are taken "
             "(validation.score_threshold); `cabruca evaluate --tune-thresholds` finds a better one"
         ]
-    return {name: float(point.score.get(name, trained)) for name in names}, []
+    score = {name: float(point.score.get(name, trained)) for name in names}
+    told = ", ".join(f"{name} {value:.3g}" for name, value in score.items())
+    return score, [f"scores of the checkpoint's operating point (best {point.chosen_by}): {told}"]
 
 
 def _sha256(path: Path) -> str:

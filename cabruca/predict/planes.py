@@ -7,6 +7,7 @@ window twice changes nothing, which is what makes going on after a kill exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class Planes:
             s = kind.side_px
             write_cog(
                 path,
-                lambda y0, x0, y1, x1, kind=kind: self._part(kind, y0, x0, y1, x1),  # type: ignore[misc]
+                partial(self._part, kind),
                 kind.hw(self.picture.grid_hw),
                 kind.dtype,
                 nodata=kind.nodata,

@@ -7,42 +7,57 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely import affinity
 
-from cabruca.data.outline import largest_piece
+from cabruca.data.outline import largest_pieces
 from cabruca.predict.found import Found
 from cabruca.predict.picture import Picture
 
 Row = dict[str, Any]
 """Column -> value; `wkb` is the geometry, hexadecimal, in the raster's CRS."""
 
+POLYGON = 3
+"""Shapely's number of the type."""
+
 SIMPLIFY_PX = 0.75
 """Default tolerance of crown polygons: enough to turn the steps along pixels into straight lines."""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A crown's outline in grid px along the pixels' edges; `box`: it has no mask, and stands for an ellipse."""
+class Shapes:
+    """Outlines of N crowns in grid px along the pixels' edges.
 
-    polygon: shapely.Polygon
-    box: bool
+    Attributes:
+        polygons: object `[N]`. boxes: bool `[N]`: it has no mask, and stands for an ellipse. centres: `[N, 2]`, column
+            and row.
+    """
+
+    polygons: npt.NDArray[Any]
+    boxes: npt.NDArray[np.bool_]
+    centres: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, found: Found) -> Shape:
-        """The largest piece of the mask, else the box."""
-        if found.mask is not None:
-            x, y, pixels = found.mask
-            piece = largest_piece(pixels)
-            if piece is not None:
-                return cls(affinity.translate(piece, x, y), box=False)
-        return cls(shapely.box(*found.box), box=True)
+    def of(cls, crowns: Sequence[Found]) -> Shapes:
+        """The largest piece of each mask, else the box."""
+        masks = [(0, 0, _NONE) if c.mask is None else c.mask for c in crowns]
+        pieces = largest_pieces([m for _, _, m in masks])
+        boxes = np.array([p is None for p in pieces], dtype=np.bool_)
+        own = [shapely.box(*c.box) if p is None else p for c, p in zip(crowns, pieces, strict=True)]
+        polygons = np.array(own, dtype=object)
+        corners = np.array([(x, y) for x, y, _ in masks], dtype=np.float64).reshape(-1, 2)
+        corners[boxes] = 0.0
+        points, owner = shapely.get_coordinates(polygons, return_index=True)
+        polygons = shapely.set_coordinates(polygons, points + corners[owner])
+        return cls(polygons, boxes, shapely.get_coordinates(shapely.centroid(polygons)))
 
-    @property
-    def centre(self) -> tuple[float, float]:
-        """Column and row."""
-        point = self.polygon.centroid
-        return (point.x, point.y)
+    def select(self, keep: npt.NDArray[np.bool_]) -> Shapes:
+        return Shapes(self.polygons[keep], self.boxes[keep], self.centres[keep])
+
+
+_NONE = np.zeros((1, 1), dtype=np.bool_)
 
 
 def to_map(geometry: Any, picture: Picture) -> Any:
@@ -51,44 +66,64 @@ def to_map(geometry: Any, picture: Picture) -> Any:
     return affinity.affine_transform(geometry, [a, b, d, e, c, f])
 
 
-def crown_row(found: Found, shape: Shape, picture: Picture, *, number: int, name: str, simplify_px: float) -> Row:
-    """The row of one crown.
+def crown_rows(
+    crowns: Sequence[Found], shapes: Shapes, picture: Picture, *, first: int, names: Sequence[str], simplify_px: float
+) -> list[Row]:
+    """The rows of crowns, numbered from `first`.
 
     Area and diameter are those of the outline before it is simplified: `2 sqrt(area / pi)`; of a box those of the
     ellipse in it: `pi/4 w h` and `(w + h) / 2`.
     """
-    polygon = shape.polygon
-    area_m2 = diameter_m = None
-    if picture.metres is not None:
-        m = picture.metres
-        if shape.box:
-            x0, y0, x1, y1 = found.box
-            area_m2 = math.pi / 4 * (x1 - x0) * (y1 - y0) * m.area
-            diameter_m = ((x1 - x0) * m.x + (y1 - y0) * m.y) / 2
-        else:
-            area_m2 = polygon.area * m.area
-            diameter_m = 2 * math.sqrt(area_m2 / math.pi)
-    x, y = to_map(shapely.Point(shape.centre), picture).coords[0]
-    drawn = polygon if shape.box or simplify_px == 0 else _simplified(polygon, simplify_px)
-    return {
-        "crown_id": number,
-        "class": name,
-        "score": found.score,
-        "area_m2": area_m2,
-        "diameter_m": diameter_m,
-        "centroid_x": x,
-        "centroid_y": y,
-        "canopy_share": None if math.isnan(found.canopy_share) else found.canopy_share,
-        "shape": "box" if shape.box else "mask",
-        "image": picture.name,
-        "wkb": to_map(drawn, picture).wkb_hex,
-    }
+    a, b, c, d, e, f = picture.affine
+    x, y = shapes.centres.T
+    drawn = _simplified(shapes, simplify_px)
+    moved = shapely.transform(
+        drawn, lambda p: np.stack([a * p[:, 0] + b * p[:, 1] + c, d * p[:, 0] + e * p[:, 1] + f], 1)
+    )
+    texts = shapely.to_wkb(moved, hex=True)
+    places = zip((a * x + b * y + c).tolist(), (d * x + e * y + f).tolist(), strict=True)
+    px = shapely.area(shapes.polygons).tolist()
+    rows = []
+    for k, (found, (map_x, map_y)) in enumerate(zip(crowns, places, strict=True)):
+        box = bool(shapes.boxes[k])
+        area_m2, diameter_m = _size_m(found, px[k], picture, box=box)
+        rows.append(
+            {
+                "crown_id": first + k,
+                "class": names[found.label - 1],
+                "score": found.score,
+                "area_m2": area_m2,
+                "diameter_m": diameter_m,
+                "centroid_x": map_x,
+                "centroid_y": map_y,
+                "canopy_share": None if math.isnan(found.canopy_share) else found.canopy_share,
+                "shape": "box" if box else "mask",
+                "image": picture.name,
+                "wkb": texts[k],
+            }
+        )
+    return rows
 
 
-def _simplified(polygon: shapely.Polygon, tolerance_px: float) -> shapely.Polygon:
-    """A polygon of few pixels may come to nothing; it then stays as it is."""
-    simple = polygon.simplify(tolerance_px)
-    return simple if simple.geom_type == "Polygon" and simple.is_valid and simple.area > 0 else polygon
+def _size_m(found: Found, area_px: float, picture: Picture, *, box: bool) -> tuple[float | None, float | None]:
+    """Square metres and metres across; None where the raster has no scale."""
+    m = picture.metres
+    if m is None:
+        return None, None
+    if box:
+        x0, y0, x1, y1 = found.box
+        return math.pi / 4 * (x1 - x0) * (y1 - y0) * m.area, ((x1 - x0) * m.x + (y1 - y0) * m.y) / 2
+    area_m2 = area_px * m.area
+    return area_m2, 2 * math.sqrt(area_m2 / math.pi)
+
+
+def _simplified(shapes: Shapes, tolerance_px: float) -> npt.NDArray[Any]:
+    """Polygons of few pixels may come to nothing; they then stay as they are."""
+    if tolerance_px == 0:
+        return shapes.polygons
+    simple = shapely.simplify(shapes.polygons, tolerance_px)
+    good = (shapely.get_type_id(simple) == POLYGON) & shapely.is_valid(simple) & (shapely.area(simple) > 0)
+    return np.where(good & ~shapes.boxes, simple, shapes.polygons)
 
 
 @dataclass

@@ -98,13 +98,13 @@ class Stitcher:
 
     def _join_same(self, near: list[Track], new: list[Track]) -> set[int]:
         """One to one, the best agreement first; the numbers of the new ones that were joined."""
-        pairs = []
+        pairs: list[tuple[float, float, int, int, Track, Track]] = []
         for a, b in touching(near, new):
             value = max(self._agreement(m, b.members[0]) for m in a.members)
             if value >= self.merge_iou:
                 pairs.append((-value, abs(sum(a.box) - sum(b.box)), a.number, b.number, a, b))
         old, joined = set[int](), set[int]()
-        for *_, a, b in sorted(pairs, key=lambda p: p[:4]):
+        for _, _, _, _, a, b in sorted(pairs, key=lambda p: p[:4]):
             if a.number not in old and b.number not in joined:
                 old.add(a.number)
                 joined.add(b.number)
@@ -120,7 +120,7 @@ class Stitcher:
 
     def _join_contained(self, touched: list[Track], near: list[Track]) -> None:
         """Rests that lie in another crown become a part of it; the surest first."""
-        pairs = {}
+        pairs: dict[tuple[int, int], tuple[float, Track, Track]] = {}
         for a, b in touching(touched, near):
             if a.number == b.number or not (a.cut or b.cut) or not a.windows.isdisjoint(b.windows):
                 continue

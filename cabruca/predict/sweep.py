@@ -5,18 +5,18 @@ What is held is what lies under the row of windows that is at work, never the wh
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import shapely
 from shapely import affinity
 
 from cabruca.data.outline import outlines
-from cabruca.predict.found import OUTLINE_PX, Look
+from cabruca.predict.found import OUTLINE_PX, Found, Look
 from cabruca.predict.picture import Picture
-from cabruca.predict.rows import Cell, Row, Shape, cell_row, crown_row, share, to_map
+from cabruca.predict.rows import Cell, Row, Shapes, cell_row, crown_rows, share, to_map
 from cabruca.predict.stitch import Stitcher
 
 
@@ -73,29 +73,30 @@ class Sweep:
         crowns: list[Row] = []
         cells: list[Row] = []
         while self.row < row:
-            crowns += [r for found in self.stitcher.settled(self.row) if (r := self._crown(found)) is not None]
+            crowns += self._crowns(list(self.stitcher.settled(self.row)))
             self.ground = shapely.union_all([self.ground, *self.band])
             self.band = []
             self.row += 1
             cells += self._settled_cells()
         return crowns, cells
 
-    def _crown(self, found: Any) -> Row | None:
-        shape = Shape.of(found)
-        x, y = shape.centre
-        if self.area is not None and not self.area.intersects(shapely.Point(x, y)):
-            return None
+    def _crowns(self, settled: Sequence[Found]) -> list[Row]:
+        """Their rows, those outside the area left out; each is counted in the cell that its centre lies in."""
+        if not settled:
+            return []
+        shapes = Shapes.of(settled)
+        if self.area is not None:
+            keep = np.asarray(shapely.intersects_xy(self.area, *shapes.centres.T))
+            settled, shapes = [s for s, k in zip(settled, keep, strict=True) if k], shapes.select(keep)
         grid = self.stitcher.grid
-        row = bisect_right([s.core_end for s in grid.rows[:-1]], y)
-        column = bisect_right([s.core_end for s in grid.columns[:-1]], x)
-        cell = self.cells.get(row * len(grid.columns) + column)
-        if cell is not None:
-            cell.crowns[found.label - 1] += 1
-        number = self.first_id + self.totals.crowns
-        self.totals.crowns += 1
-        return crown_row(
-            found, shape, self.picture, number=number, name=self.names[found.label - 1], simplify_px=self.simplify_px
-        )
+        rows = np.searchsorted([s.core_end for s in grid.rows[:-1]], shapes.centres[:, 1], side="right")
+        columns = np.searchsorted([s.core_end for s in grid.columns[:-1]], shapes.centres[:, 0], side="right")
+        for found, window in zip(settled, (rows * len(grid.columns) + columns).tolist(), strict=True):
+            if window in self.cells:
+                self.cells[window].crowns[found.label - 1] += 1
+        first = self.first_id + self.totals.crowns
+        self.totals.crowns += len(settled)
+        return crown_rows(settled, shapes, self.picture, first=first, names=self.names, simplify_px=self.simplify_px)
 
     def _settled_cells(self) -> list[Row]:
         """Cells that no crown to come can have its centre in."""

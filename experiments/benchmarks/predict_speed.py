@@ -6,6 +6,7 @@ Memory: peak resident set of a predict of a raster and of one with four times it
 Asked: at most 1.05.
 
     python experiments/benchmarks/predict_speed.py --checkpoint CKPT --image ORTHO.tif [--side 1024] [--rounds 2]
+        [--only speed|memory]
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ def mosaic(image: Path, out: Path, height: int, width: int) -> Path:
         h, w = min(source.height, height), min(source.width, width)
         middle = Window((source.width - w) // 2, (source.height - h) // 2, w, h)
         pixels = source.read(window=middle)
-        profile = {**source.profile, "height": height, "width": width, "tiled": True, "blockxsize": 256,
-                   "blockysize": 256, "compress": "deflate", "nodata": None, "transform": source.transform}  # fmt: skip
+        profile = {"driver": "GTiff", "height": height, "width": width, "count": source.count, "tiled": True,
+                   "dtype": source.dtypes[0], "blockxsize": 256, "blockysize": 256, "compress": "deflate",
+                   "crs": source.crs, "transform": source.transform}  # fmt: skip
     for axis, length in ((1, height), (2, width)):
         while pixels.shape[axis] < length:
             pixels = np.concatenate([pixels, np.flip(pixels, axis)], axis)
@@ -118,14 +120,17 @@ def main() -> None:
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", choices=["speed", "memory"])
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         child(given.checkpoint, given.image, given.child)
         return
     with tempfile.TemporaryDirectory() as folder:
-        speed(given.checkpoint, given.image, given.side, given.rounds, Path(folder))
-        memory(given.checkpoint, given.image, given.side, Path(folder))
+        if given.only != "memory":
+            speed(given.checkpoint, given.image, given.side, given.rounds, Path(folder))
+        if given.only != "speed":
+            memory(given.checkpoint, given.image, given.side, Path(folder))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,9 @@ class Perfect:
         rows, columns = torch.nonzero(valid, as_tuple=True)
         row, column = int(rows[0]), int(columns[0])
         left, top = round(float(image[0, row, column])) - column, round(float(image[1, row, column])) - row
-        boxes, labels, crops = [], [], []
+        boxes: list[Any] = []
+        labels: list[int] = []
+        crops: list[Any] = []
         for mask, label in zip(self._masks, self._labels, strict=True):
             part = cut(mask, left, top, hw)
             ys, xs = np.nonzero(part)
