@@ -33,11 +33,12 @@ FLOORS = {"segm_mAP_50": 0.7, "total_count_accuracy": 0.7, "canopy_iou": 0.75}
 PRESET = "training_config_light.yaml"
 
 
-def run_demo(output_dir: Path, seed: int = 0, quiet: bool = False, trials: int = TRIALS) -> int:
+def run_demo(output_dir: Path, seed: int = 0, quiet: bool = False, trials: int = TRIALS, *, json: bool = False) -> int:
     """Draw, search, train, evaluate; write `summary.json` and pictures into `output_dir`.
 
     Args:
         trials: of the study; 0: no study, the preset's own settings are trained.
+        json: the summary as an object, not as text.
 
     Returns:
         0, or 1 when a number falls under its floor, or the exit code of what was interrupted.
@@ -69,7 +70,7 @@ def run_demo(output_dir: Path, seed: int = 0, quiet: bool = False, trials: int =
     write_atomic(output_dir / "summary.json", to_json(summary) + "\n")
     if found is not None:
         say(f"\n{found.board()}\n")
-    print(numbers(summary), flush=True)
+    print(to_json(summary) if json else numbers(summary), flush=True)
     say(closing(output_dir, run_dir, plot, last, found))
     short = under_floors(summary)
     for line in short:

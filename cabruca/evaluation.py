@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cabruca.config.load import config_from_dict
 from cabruca.config.schema import Config
 from cabruca.errors import CabrucaError, CheckpointError
+from cabruca.facts import TrainingFacts
 from cabruca.measuring import inventory_of, name_unknown_scales
 from cabruca.model.build import build_model
 from cabruca.model.segmenter import Segmenter
 from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
 from cabruca.structures import InputSpec
 from cabruca.task import evaluate_windows, evaluation_windows
+from cabruca.tracking.charting import write_charts
 from cabruca.train import checkpoint as checkpoints
 from cabruca.train.precision import resolve
 from cabruca.train.protocols import Validation
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint holds: the network, on the CPU in eval mode, its configuration and input specification, and
+    the facts of its training data (None in checkpoints of before)."""
+
+    model: Segmenter
+    config: Config
+    spec: InputSpec
+    facts: TrainingFacts | None
 
 
 def load_model(checkpoint: str | Path) -> tuple[Segmenter, Config, InputSpec]:
@@ -27,8 +41,18 @@ def load_model(checkpoint: str | Path) -> tuple[Segmenter, Config, InputSpec]:
     Raises:
         CheckpointError: missing, damaged, or not a cabruca checkpoint.
     """
+    found = load_trained(checkpoint)
+    return found.model, found.config, found.spec
+
+
+def load_trained(checkpoint: str | Path) -> Trained:
+    """Everything that a checkpoint knows.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a cabruca checkpoint.
+    """
     state = checkpoints.read(Path(checkpoint))
-    config, spec = _described(checkpoint, state)
+    config, spec, facts = _described(checkpoint, state)
     try:
         # the weights come from the checkpoint, so none are fetched; frozen batch norm keeps its place all the same
         model = build_model(config, spec, weights=False)
@@ -39,14 +63,16 @@ def load_model(checkpoint: str | Path) -> tuple[Segmenter, Config, InputSpec]:
         raise CheckpointError(
             f"the weights of {checkpoint} do not fit its own configuration ({_reason(error)}); use another checkpoint"
         ) from error
-    return model.eval(), config, spec
+    return Trained(model.eval(), config, spec, facts)
 
 
-def _described(checkpoint: str | Path, state: Mapping[str, Any]) -> tuple[Config, InputSpec]:
-    """Configuration and input specification, whatever the file holds in their places."""
+def _described(checkpoint: str | Path, state: Mapping[str, Any]) -> tuple[Config, InputSpec, TrainingFacts | None]:
+    """Configuration, input specification and facts, whatever the file holds in their places."""
     try:
         config = config_from_dict(state["config"])
         spec = InputSpec.from_dict(state["task"]["input"])
+        told = state["task"].get("data")
+        facts = None if told is None else TrainingFacts.from_dict(told)
         lengths = {len(spec.bands), len(spec.mean), len(spec.std)}
         numbers = [*spec.mean, *spec.std, spec.scale]
         if len(lengths) > 1 or not all(isinstance(v, int | float) for v in numbers):
@@ -56,7 +82,7 @@ def _described(checkpoint: str | Path, state: Mapping[str, Any]) -> tuple[Config
             f"{checkpoint} does not describe its input and configuration ({_reason(error)}): it is not a checkpoint of "
             f"a cabruca training run; give one from a run's checkpoints folder"
         ) from error
-    return config, spec
+    return config, spec, facts
 
 
 def _reason(error: Exception) -> str:
@@ -77,6 +103,7 @@ def evaluate(
     batch_size: int | None = None,
     num_pictures: int = 0,
     pictures_dir: str | Path | None = None,
+    plots_dir: str | Path | None = None,
     inventory: str | Path | None = None,
     runtime: Runtime | None = None,
 ) -> dict[str, float | None]:
@@ -88,6 +115,7 @@ def evaluate(
         score_threshold: crowns from here on are counted; batch_size: pictures of one size in a pass; None: as the
             checkpoint was trained.
         num_pictures: comparisons of truth and prediction to write into `pictures_dir`.
+        plots_dir: where precision, F1, confusion, counts and diameters are drawn, with the numbers in `findings.json`.
         inventory: trees that people counted on this ground, JSON or CSV, to compare with; None: no comparison.
         runtime: this process among those that evaluate together; None: it is alone, on `device`.
 
@@ -123,6 +151,8 @@ def evaluate(
     )
     if pictures_dir is not None:
         _write_pictures(found, Path(pictures_dir))
+    if plots_dir is not None and found.findings is not None and runtime.is_main:
+        write_charts(Path(plots_dir), found.findings, f"{Path(checkpoint).name} on {Path(annotations).name}")
     return {k: None if math.isnan(v) else v for k, v in sorted(found.metrics.items())}
 
 

@@ -16,10 +16,12 @@ from cabruca.config.views import explicit_keys
 from cabruca.errors import DataError
 from cabruca.evaluation import evaluate
 from cabruca.held_out_report import Facts, Numbers, report
+from cabruca.tracking.carding import write_card
 from cabruca.tracking.files import to_json, write_atomic
 from cabruca.tracking.log import RunLog
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.signals import stopping
+from cabruca.tracking.weights import read_source
 from cabruca.train.protocols import NOTICE
 
 _log = logging.getLogger("cabruca.run")
@@ -43,8 +45,9 @@ def wanted(config: Config) -> bool:
 def measure_best(run_dir: RunDir, config: Config, quiet: bool = False) -> Numbers | None:
     """Measure the best checkpoint on the test set and write `test/`; what goes wrong costs a warning, not the run.
 
-    `test/metrics.json` is one flat object, name -> number or null; `test/pictures/` holds truth beside prediction
-    (`testing.save_outputs`); `test/report.md` is for people (`testing.generate_report`).
+    `test/metrics.json` is one flat object, name -> number or null; `test/pictures/` holds truth beside prediction,
+    `test/plots/` curves, confusion, counts and diameters (`testing.save_outputs`); `test/report.md` is for people
+    (`testing.generate_report`).
 
     Returns:
         The numbers; None where there is no test set, or where the test failed.
@@ -91,13 +94,16 @@ def _test(run_dir: RunDir, config: Config) -> Numbers:
         batch_size=testing.batch_size,
         num_pictures=config.validation.num_pictures,
         pictures_dir=pictures if testing.save_outputs else None,
+        plots_dir=run_dir.test / "plots" if testing.save_outputs else None,
     )
     run_dir.test.mkdir(parents=True, exist_ok=True)
     write_atomic(run_dir.test / "metrics.json", to_json(numbers, indent=1) + "\n")
-    files = [_renamed(file).relative_to(run_dir.test).as_posix() for file in sorted(pictures.glob("*.png"))]
+    shown = [*sorted((run_dir.test / "plots").glob("*.png")), *map(_renamed, sorted(pictures.glob("*.png")))]
+    files = [file.relative_to(run_dir.test).as_posix() for file in shown]
     if testing.generate_report:
         facts = _facts(run_dir, config, checkpoint, files)
         write_atomic(run_dir.test / "report.md", report(facts, numbers))
+    write_card(run_dir, config, read_source(checkpoint).task)
     name = config.training.monitor_metric.removeprefix("val/")
     value = numbers.get(name)
     _log.info("test: %s %s; all numbers: %s", name, "-" if value is None else format(value, ".4g"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cabruca.config.schema import Config
 from cabruca.train.protocols import TrainResult
+
+if TYPE_CHECKING:
+    from cabruca.predict.run import Summary
 
 
 def needs_workers(config: Config) -> bool:
@@ -49,6 +52,28 @@ def evaluate(checkpoint: str | Path, images: str | Path, annotations: str | Path
     from cabruca.distributed.ray_evaluate import evaluate_on_workers
 
     return evaluate_on_workers(checkpoint, images, annotations, distributed=asked, **options)
+
+
+def predict(
+    checkpoint: str | Path, images: str | Path | Sequence[str | Path], out: str | Path, **options: Any
+) -> Summary:
+    """Predict here, or on workers where `workers` or `address` ask for them.
+
+    Arguments as `predict.begin.predict`, and `workers` (a number or `auto`), `address` and `dashboard`.
+    """
+    workers, address = options.pop("workers", None), options.pop("address", None)
+    dashboard = options.pop("dashboard", True)
+    distributed: dict[str, Any] = {"num_workers": workers or 1, "address": address, "dashboard": dashboard}
+    from cabruca.config.load import config_from_dict
+
+    asked = config_from_dict({"distributed": distributed}).distributed
+    if not needs_workers(Config(distributed=asked)):
+        from cabruca.predict.begin import predict as begin
+
+        return begin(checkpoint, images, out, **options)
+    from cabruca.distributed.ray_predict import predict_on_workers
+
+    return predict_on_workers(checkpoint, images, out, distributed=asked, **options)
 
 
 def unused_gpus(config: Config, count: Callable[[], int] | None = None) -> int:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from cabruca.config.schema import Config
-from cabruca.structures import IGNORE, Batch, CroppedMasks, InputSpec, Prediction
+from cabruca.structures import DENSITY_STRIDE, IGNORE, Batch, CroppedMasks, InputSpec, Prediction
 from cabruca.train.protocols import Picture
 
 Rgb = npt.NDArray[np.uint8]
@@ -21,14 +21,22 @@ CROWN_COLOURS = ((255, 214, 10), (0, 200, 255), (255, 90, 200), (255, 140, 0))
 COVER_COLOURS = ((120, 120, 120), (255, 214, 10), (0, 110, 60), (150, 210, 100), (190, 140, 90), (40, 40, 70))
 """One a semantic class, in order."""
 
+COVER_SHARE = ((68, 1, 84), (33, 145, 140), (253, 231, 37))
+"""Canopy cover of a cell: none, half, all; between them mixed (the ends and the middle of matplotlib's viridis)."""
+
+INK, PAPER = (240, 240, 240), (20, 20, 20)
+
+Colour = tuple[int, int, int]
+
 PANEL_PX = 512
 """Smaller pictures are enlarged to about this side, so that crowns can be told apart."""
 
 
 def draw_comparison(batch: Batch, found: Prediction, b: int, spec: InputSpec, config: Config) -> Picture:
-    """Picture `b` of a batch: the crowns of truth and prediction, and the land cover of both where known.
+    """Picture `b` of a batch: crowns, land cover and canopy cover of truth and prediction, as far as both are known.
 
-    Crowns with a mask are outlined, others get their box; only predictions from `validation.score_threshold` on.
+    Crowns with a mask are outlined, others get their box; only predictions from `validation.score_threshold` on. A
+    legend below says what the colours mean.
     """
     height, width = batch.sizes_hw_px[b]
     rgb = _display(batch.images[b, :, :height, :width])
@@ -47,7 +55,13 @@ def draw_comparison(batch: Batch, found: Prediction, b: int, spec: InputSpec, co
     truth = batch.semantic[b, :height, :width].cpu().numpy()
     if found.semantic is not None and (truth != IGNORE).any():
         panels += [_cover(rgb, truth, "land cover, truth"), _cover(rgb, found.semantic.numpy(), "land cover, found")]
-    return Picture(name=_file_name(batch.pictures[b]), rgb=_grid(panels))
+    density = batch.density[b, : -(-height // DENSITY_STRIDE), : -(-width // DENSITY_STRIDE)].cpu().numpy()
+    canopy = found.density is not None and bool((density >= 0).any())
+    if found.density is not None and canopy:
+        panels += [_share(rgb, density, "canopy, truth"), _share(rgb, found.density.numpy(), "canopy, found")]
+    shown = _grid(panels)
+    entries = _entries(spec, found, truth, score=config.validation.score_threshold, canopy=canopy)
+    return Picture(name=_file_name(batch.pictures[b]), rgb=_above(shown, _legend(shown.width, entries)))
 
 
 def _file_name(picture: str) -> str:
@@ -64,7 +78,7 @@ def _display(image: Tensor) -> Rgb:
 
 
 def _tally(labels: Tensor, names: Sequence[str]) -> str:
-    counts = [f"{int((labels == k).sum())} {name}" for k, name in enumerate(names, 1)]
+    counts = [f"{int((labels == k).sum())} {name.removesuffix('_tree')}" for k, name in enumerate(names, 1)]
     return ", ".join(counts)
 
 
@@ -112,19 +126,80 @@ def _cover(rgb: Rgb, classes: npt.NDArray[np.uint8], title: str) -> Image.Image:
     )
 
 
-def _titled(panel: Image.Image, title: str) -> Image.Image:
-    out = Image.new("RGB", (panel.width, panel.height + 22), (20, 20, 20))
-    out.paste(panel, (0, 22))
-    ImageDraw.Draw(out).text((6, 4), title, fill=(240, 240, 240), font_size=14)
+def _share(rgb: Rgb, cells: npt.NDArray[np.float32], title: str) -> Image.Image:
+    """Canopy cover of each cell of `DENSITY_STRIDE` px, 0 to 1; below 0 it is unknown."""
+    value = np.kron(cells, np.ones((DENSITY_STRIDE, DENSITY_STRIDE), np.float32))[: rgb.shape[0], : rgb.shape[1]]
+    tint = np.stack([np.interp(value, (0.0, 0.5, 1.0), band) for band in zip(*COVER_SHARE, strict=True)], axis=2)
+    mixed = (0.35 * rgb + 0.65 * tint).astype(np.uint8)
+    mixed[value < 0] = rgb[value < 0] // 3
+    zoom = _zoom(rgb)
+    return _titled(
+        Image.fromarray(mixed).resize((rgb.shape[1] * zoom, rgb.shape[0] * zoom), Image.Resampling.NEAREST), title
+    )
+
+
+def _entries(
+    spec: InputSpec, found: Prediction, truth: npt.NDArray[np.uint8], *, score: float, canopy: bool
+) -> list[tuple[str, list[tuple[str, Colour]]]]:
+    """Lines of the legend: what they are about, and names with their colours."""
+    crowns = [(name, CROWN_COLOURS[k % len(CROWN_COLOURS)]) for k, name in enumerate(spec.instance_classes)]
+    out = [(f"crowns, found ones from a score of {score:g} on:", crowns)]
+    if found.semantic is not None and (truth != IGNORE).any():
+        seen = {*np.unique(truth).tolist(), *np.unique(found.semantic.numpy()).tolist()}
+        own = [(n, COVER_COLOURS[k % len(COVER_COLOURS)]) for k, n in enumerate(spec.semantic_classes) if k in seen]
+        out.append(("land cover:", own))
+    if canopy:
+        out.append(("canopy cover of a cell:", list(zip(("0 %", "50 %", "100 %"), COVER_SHARE, strict=True))))
     return out
 
 
-def _grid(panels: list[Image.Image]) -> Rgb:
-    """Two panels a row; all in one row where they are tall."""
+LINE_PX, TYPE_PX = 20, 13
+
+
+def _legend(width: int, entries: Sequence[tuple[str, Sequence[tuple[str, Colour]]]]) -> Image.Image:
+    """Names behind squares of their colours, wrapped at `width`."""
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    words: list[tuple[int, int, str, Colour | None]] = []
+    line = 0
+    for title, names in entries:
+        x = 6
+        for text, colour in [(title, None), *names]:
+            needs = round(measure.textlength(text, font_size=TYPE_PX)) + (30 if colour else 12)
+            if x > 6 and x + needs > width:
+                x, line = 6, line + 1
+            words.append((x, line, text, colour))
+            x += needs
+        line += 1
+    out = Image.new("RGB", (width, line * LINE_PX + 8), PAPER)
+    pen = ImageDraw.Draw(out)
+    for x, row, text, colour in words:
+        y = row * LINE_PX + 4
+        if colour:
+            pen.rectangle((x, y + 3, x + 11, y + 14), fill=colour)
+        pen.text((x + (16 if colour else 0), y), text, fill=INK, font_size=TYPE_PX)
+    return out
+
+
+def _above(shown: Image.Image, legend: Image.Image) -> Rgb:
+    out = Image.new("RGB", (shown.width, shown.height + legend.height), PAPER)
+    out.paste(shown, (0, 0))
+    out.paste(legend, (0, shown.height))
+    return np.asarray(out, dtype=np.uint8)
+
+
+def _titled(panel: Image.Image, title: str) -> Image.Image:
+    out = Image.new("RGB", (panel.width, panel.height + 22), PAPER)
+    out.paste(panel, (0, 22))
+    ImageDraw.Draw(out).text((6, 4), title, fill=INK, font_size=14)
+    return out
+
+
+def _grid(panels: list[Image.Image]) -> Image.Image:
+    """Two panels a row, truth beside prediction; all in one row where they are tall."""
     width, height = panels[0].size
     columns = len(panels) if height > 1.5 * width else 2
     rows = -(-len(panels) // columns)
-    out = Image.new("RGB", (columns * (width + 4) - 4, rows * (height + 4) - 4), (20, 20, 20))
+    out = Image.new("RGB", (columns * (width + 4) - 4, rows * (height + 4) - 4), PAPER)
     for i, panel in enumerate(panels):
         out.paste(panel, ((i % columns) * (width + 4), (i // columns) * (height + 4)))
-    return np.asarray(out, dtype=np.uint8)
+    return out

@@ -186,4 +186,4 @@ def watched(
     """
     measured = system_metrics(config, device, run_dir.path)  # first: it adds to the records of the others
     task, profiler = profiled(task, run_dir, config)
-    return task, [*measured, *profiler, *watchers, *trackers_of(run_dir, config, within=within)]
+    return task, [*measured, *profiler, *watchers, *trackers_of(run_dir, config, within=within, task=task.state())]

@@ -11,7 +11,7 @@ from cabruca.config.study import Study, best_config
 from cabruca.config.views import differences
 from cabruca.errors import RunError
 from cabruca.study_report.parts import autopsy_of, repeated, saved
-from cabruca.tracking.progress import duration, short_number
+from cabruca.tracking.short import duration, short_number
 from cabruca.tracking.status import is_alive, read_status
 from cabruca.tracking.study_dir import StudyDir, find_study
 from cabruca.tracking.study_events import read
@@ -38,8 +38,11 @@ class Look:
     facts: Mapping[str, Any]
 
 
-def status_of(name: str, output_dir: str) -> Look:
+def status_of(name: str, output_dir: str, *, width: int = 80, color: bool = False) -> Look:
     """The leaderboard, and whether a driver is at work.
+
+    Args:
+        width: columns of the terminal. color: it shows colours.
 
     Raises:
         RunError: there is no such study.
@@ -55,7 +58,12 @@ def status_of(name: str, output_dir: str) -> Look:
         f"driver: process {status['pid']} on {status['host']}, {phase}{told}" if alive else f"driver: {phase}{told}"
     )
     spared = saved(study, state)
-    lines = [heading_text(study, state), driver, leaderboard_text(study, state), *failures(state)]
+    lines = [
+        heading_text(study, state),
+        driver,
+        leaderboard_text(study, state, width=width, color=color),
+        *failures(state),
+    ]
     if spared.trials and study.config.scheduler.type != "none":
         lines.append(f"{spared.run} of {spared.asked} epochs run, {spared.share:.0%} spared")
     if not alive and (phase != "finished" or state.count("running", "waiting", "interrupted")):

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,12 +15,17 @@ from torch import Tensor, nn
 from cabruca.config.schema import Config
 from cabruca.config.stages import tile_size_at
 from cabruca.data.dataset import EvaluationWindows, TrainWindows, input_spec
+from cabruca.data.facts import training_facts
 from cabruca.data.loaders import evaluation_batches, train_batches
+from cabruca.facts import TrainingFacts
 from cabruca.ground import Inventory
 from cabruca.measuring import inventory_of, metric_names, name_unknown_scales
 from cabruca.metrics.evaluator import Evaluator
+from cabruca.metrics.records import PictureRecord
+from cabruca.metrics.thresholds import CHOSEN_BY, choose_scores
 from cabruca.model.build import build_model
 from cabruca.model.segmenter import Segmenter, Terms, parameter_part
+from cabruca.operating_point import KEY, OperatingPoint
 from cabruca.pictures import draw_comparison
 from cabruca.runtime import Runtime
 from cabruca.structures import Batch, InputSpec
@@ -48,6 +54,7 @@ class CabrucaTask:
         self._by_tile: dict[int, TrainWindows] = {}
         self._validation: EvaluationWindows | None = None
         self._inventory: dict[str, Inventory] | None = None
+        self._facts: TrainingFacts | None = None
         self._silent_heads_named = False
 
     @property
@@ -133,7 +140,7 @@ class CabrucaTask:
         model.eval()
         try:
             windows = self.validation_windows
-            return evaluate_windows(
+            found = evaluate_windows(
                 model,
                 windows,
                 self.config,
@@ -145,9 +152,16 @@ class CabrucaTask:
             )
         finally:
             model.train(was_training)
+        if KEY in found.beside:  # later checkpoints carry it too, until the next validation
+            told = {**found.beside[KEY], "found_on": f"validation after epoch {epoch}"}
+            found = replace(found, beside={**found.beside, KEY: told})
+        return found
 
     def state(self) -> State:
-        return {"input": self.spec.to_dict()}
+        """How pictures become input and, once training data was opened, what it says of itself (`TrainingFacts`)."""
+        if self._facts is None and self._train is not None:
+            self._facts = training_facts(self._train.pictures)
+        return {"input": self.spec.to_dict(), **({} if self._facts is None else {"data": self._facts.to_dict()})}
 
 
 def pin_memory(config: Config, runtime: Runtime) -> bool:
@@ -229,8 +243,22 @@ def evaluate_windows(
             if runtime.is_main and len(pictures) < num_pictures:
                 pictures.append(draw_comparison(batch, output.predictions[b], b, spec, config))
     mask_labels = frozenset(torch.nonzero(_mask_trained(model)).flatten().tolist())
-    metrics = evaluator.compute(runtime, mask_labels=mask_labels, heads=config.model.heads)
-    return Validation({**_mean_losses(runtime.gather(losses)), **metrics}, pictures)
+    metrics, findings = evaluator.measure(runtime, mask_labels=mask_labels, heads=config.model.heads)
+    point = operating_point(evaluator.gathered, config, spec)
+    beside = {} if point is None else {KEY: point.to_dict()}
+    return Validation({**_mean_losses(runtime.gather(losses)), **metrics}, pictures, beside, findings)
+
+
+def operating_point(records: Sequence[PictureRecord], config: Config, spec: InputSpec) -> OperatingPoint | None:
+    """The score to count the crowns of each class from; None without an instance head, or without crowns."""
+    found = choose_scores(records, spec.instance_classes) if "instance" in config.model.heads else {}
+    if not found:
+        return None
+    return OperatingPoint(
+        {name: choice.score for name, choice in found.items()},
+        CHOSEN_BY,
+        measured={name: choice.measured() for name, choice in found.items()},
+    )
 
 
 def _on_device(windows: EvaluationWindows, runtime: Runtime, config: Config, model: nn.Module) -> Iterator[Batch]:

@@ -149,7 +149,10 @@ def repeat(
     from cabruca.distributed.repeat import run_repeats
 
     done = run_repeats(study, folder, top=top, seeds=seeds, quiet=quiet, json=json, **options)
-    write_report(study, folder, read(folder.results))
+    from cabruca.distributed.importance import importances
+
+    state = read(folder.results)
+    write_report(study, folder, state, importances(study, state))
     if json:
         print(to_json({"event": "end", "state": done.state, "repeats": list(done.rows)}), flush=True)
     elif not quiet:

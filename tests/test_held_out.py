@@ -51,6 +51,9 @@ def test_the_best_checkpoint_is_measured_on_the_test_set(run: RunDir, farm: Path
     text = (run.test / "report.md").read_text()
     assert "# Test of plot" in text
     assert "(pictures/test_1_0_0.png)" in text
+    assert (run.test / "plots" / "pr_curve.png").stat().st_size > 1000
+    assert "(plots/confusion.png)" in text
+    assert "| test (held out) |" in run.model_card.read_text(encoding="utf-8")
     assert (run.test / "pictures" / "test_1_0_0.png").stat().st_size > 1000
     log = run.log.read_text()
     assert "test: measuring checkpoint_best.pth on" in log

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from drawn import SPEC, drawn_sample, light_config, perfect
 
-from cabruca.pictures import COVER_COLOURS, CROWN_COLOURS, draw_comparison
+from cabruca.pictures import COVER_COLOURS, COVER_SHARE, CROWN_COLOURS, draw_comparison
 from cabruca.structures import IGNORE, CroppedMasks, Prediction, Sample, collate
 
 TITLE_PX, GAP_PX, ZOOM = 22, 4, 4
@@ -18,6 +18,13 @@ TITLE_PX, GAP_PX, ZOOM = 22, 4, 4
 
 def draw(sample: Sample, found: Prediction) -> npt.NDArray[np.uint8]:
     return draw_comparison(collate([sample]), found, 0, SPEC, light_config()).rgb
+
+
+def rows_of(rgb: npt.NDArray[np.uint8], height: int = 128) -> int:
+    """How many rows of panels there are; what is left is the legend."""
+    rows, legend = divmod(rgb.shape[0] + GAP_PX, height * ZOOM + TITLE_PX + GAP_PX)
+    assert 20 < legend < 200
+    return rows
 
 
 def panel(rgb: npt.NDArray[np.uint8], row: int, column: int, hw: tuple[int, int] = (128, 128)) -> npt.NDArray[np.uint8]:
@@ -32,10 +39,11 @@ def coloured(part: npt.NDArray[np.uint8], colour: tuple[int, int, int]) -> npt.N
     return out
 
 
-def test_four_panels_two_a_row_with_a_name() -> None:
+def test_six_panels_two_a_row_with_a_name() -> None:
     sample = drawn_sample([(40, 40, 14, 1)])
     picture = draw_comparison(collate([sample]), perfect(sample), 0, SPEC, light_config())
-    assert picture.rgb.shape == (2 * (512 + TITLE_PX) + GAP_PX, 2 * 512 + GAP_PX, 3)
+    assert picture.rgb.shape[1:] == (2 * 512 + GAP_PX, 3)
+    assert rows_of(picture.rgb) == 3
     assert picture.rgb.dtype == np.uint8
     assert picture.name == "val_0_0_0"
 
@@ -93,14 +101,48 @@ def test_land_cover_is_tinted_and_what_is_unknown_dark() -> None:
 
 def test_without_land_cover_there_are_two_panels() -> None:
     sample = drawn_sample([(40, 40, 14, 1)], masks=False)
-    assert draw(sample, perfect(sample)).shape == (512 + TITLE_PX, 2 * 512 + GAP_PX, 3)
+    picture = draw(sample, perfect(sample))
+    assert picture.shape[1:] == (2 * 512 + GAP_PX, 3)
+    assert rows_of(picture) == 1
+
+
+def test_canopy_cover_is_a_colour_a_cell_and_what_is_unknown_dark() -> None:
+    sample = drawn_sample([(64, 64, 30, 1)])
+    density = torch.zeros(4, 4)
+    density[0, 0], density[0, 1], density[0, 2] = 1.0, 0.5, -1.0
+    sample = dataclasses.replace(sample, image=torch.full_like(sample.image, 0.5), density=density)
+    found = dataclasses.replace(perfect(sample), density=torch.full((4, 4), 0.25))
+    rgb = draw(sample, found)
+    truth, seen = (panel(rgb, 2, column) for column in (0, 1))
+    middle = 16 * ZOOM
+    expected = [0.65 * np.array(COVER_SHARE[k]) for k in (2, 1)] + [np.zeros(3), 0.65 * np.array(COVER_SHARE[0])]
+    for column, colour in enumerate(expected):
+        np.testing.assert_allclose(truth[middle, middle + 32 * ZOOM * column], colour, atol=1)
+    between = 0.65 * (np.array(COVER_SHARE[0]) + np.array(COVER_SHARE[1])) / 2
+    np.testing.assert_allclose(seen[middle, middle], between, atol=1)
+
+
+def test_the_legend_has_the_colours_of_what_is_there() -> None:
+    """Land cover: background and shade; cacao, which no pixel is, is not among it."""
+    sample = drawn_sample([(40, 40, 14, 2)])
+    rgb = draw(sample, perfect(sample))
+    legend = rgb[3 * (512 + TITLE_PX + GAP_PX) - GAP_PX :]
+    shown = {colour: int(coloured(legend, colour).sum()) for colour in (*CROWN_COLOURS, *COVER_COLOURS, *COVER_SHARE)}
+    square = 12 * 12
+    for colour in (CROWN_COLOURS[0], CROWN_COLOURS[1], COVER_COLOURS[0], COVER_COLOURS[2], *COVER_SHARE):
+        assert square <= shown[colour] < square + 30, colour  # grey is in the letters too
+    for colour in (CROWN_COLOURS[2], COVER_COLOURS[3], COVER_COLOURS[5]):
+        assert shown[colour] < 30, colour
 
 
 def test_tall_pictures_stand_in_one_row_and_padding_is_cut() -> None:
     sample = drawn_sample([(20, 40, 14, 1)])
     sample = dataclasses.replace(sample, size_hw_px=(128, 64))
-    found = dataclasses.replace(perfect(sample), semantic=sample.semantic[:, :64])  # type: ignore[index]
-    assert draw(sample, found).shape == (512 + TITLE_PX, 4 * 256 + 3 * GAP_PX, 3)
+    found = dataclasses.replace(perfect(sample), semantic=sample.semantic[:, :64], density=None)  # type: ignore[index]
+    picture = draw(sample, found)
+    assert picture.shape[1] == 4 * 256 + 3 * GAP_PX
+    assert rows_of(picture) == 1
+    assert draw(sample, dataclasses.replace(found, density=torch.zeros(4, 2))).shape[1] == 6 * 256 + 5 * GAP_PX
 
 
 def test_one_band_is_grey_and_of_four_the_first_three_are_shown() -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cabruca.cli.tables import aligned, json_option, say_json, size
+from cabruca.cli.looks import WORDS, say
+from cabruca.cli.tables import aligned, json_option, quiet_option, say_json, size
 
 if TYPE_CHECKING:
     from cabruca.tracking.kept import Kept
@@ -40,7 +41,7 @@ def list_(run: str, output_dir: str, as_json: bool) -> None:
     if as_json:
         say_json({"checkpoints": [one.to_dict() for one in found]})
     else:
-        click.echo(_table(found))
+        say(_table(found), head=True, verdicts=WORDS)
 
 
 @checkpoints.command()
@@ -65,8 +66,9 @@ def show(run: str, output_dir: str, name: str | None, as_json: bool) -> None:
 
 @checkpoints.command()
 @run_argument
+@quiet_option
 @json_option
-def verify(run: str, output_dir: str, as_json: bool) -> None:
+def verify(run: str, output_dir: str, quiet: bool, as_json: bool) -> None:
     """Read every checkpoint and compare its sha256 with its sidecar's; exits with 2 where one is damaged.
 
     One without a sidecar is loaded instead: it is "whole, not vouched for", or damaged.
@@ -78,8 +80,8 @@ def verify(run: str, output_dir: str, as_json: bool) -> None:
     found = verified(kept_by(find_run(run, output_dir)))
     if as_json:
         say_json({"checkpoints": [one.to_dict() for one in found]})
-    else:
-        click.echo(_table(found))
+    elif not quiet:
+        say(_table(found), head=True, verdicts=WORDS)
     bad = [one.path.name for one in found if one.condition in ("damaged", "missing")]
     if bad:
         whole = next((one.path.name for one in found if one.condition == "intact"), None)
@@ -91,8 +93,9 @@ def verify(run: str, output_dir: str, as_json: bool) -> None:
 @run_argument
 @click.option("--keep", type=click.IntRange(min=0), required=True, metavar="N", help="Numbered checkpoints to keep.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@quiet_option
 @json_option
-def prune(run: str, output_dir: str, keep: int, dry_run: bool, as_json: bool) -> None:
+def prune(*, run: str, output_dir: str, keep: int, dry_run: bool, quiet: bool, as_json: bool) -> None:
     """Remove numbered checkpoints but the newest N; best and latest always stay."""
     from cabruca.tracking.kept import prune as prune_run
     from cabruca.tracking.runs import find_run
@@ -101,6 +104,8 @@ def prune(run: str, output_dir: str, keep: int, dry_run: bool, as_json: bool) ->
     removed, kept = [path.name for path in done.removed], [path.name for path in done.kept]
     if as_json:
         say_json({"removed": removed, "kept": kept, "freed_bytes": done.freed_bytes, "dry_run": dry_run})
+        return
+    if quiet:
         return
     verb, freed = ("would be removed", "would be freed") if dry_run else ("removed", "freed")
     for name in removed:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cabruca.cli.looks import say
 from cabruca.cli.tables import aligned, json_option, say_json
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def compare(runs: Sequence[str], output_dir: str, metrics: Sequence[str], as_jso
     if as_json:
         say_json(found.to_dict())
     else:
-        click.echo("\n".join(_lines(found)))
+        say("\n".join(_lines(found)), head=True)
 
 
 def _lines(found: Comparison) -> list[str]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cabruca.cli.data_prepare import prepare
+from cabruca.cli.looks import WORDS, say
 from cabruca.cli.options import read_assignments, set_option
-from cabruca.cli.tables import aligned, json_option, say_json
+from cabruca.cli.tables import aligned, json_option, quiet_option, say_json
 from cabruca.commands import command
 from cabruca.errors import DataError
 
@@ -40,7 +41,9 @@ def data() -> None:
     help="Ground sampling distance, metres a pixel.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed, the same plot.")
-def synth(output_dir: str, size_px: int, gsd_m: float, seed: int) -> None:
+@quiet_option
+@json_option
+def synth(*, output_dir: str, size_px: int, gsd_m: float, seed: int, quiet: bool, as_json: bool) -> None:
     """Draw a georeferenced plot of cacao under shade trees, with exact truth.
 
     GeoTIFFs (EPSG:31984), semantic masks, COCO annotations with crown diameters, and crowns as GeoJSON. Its eastern
@@ -49,6 +52,11 @@ def synth(output_dir: str, size_px: int, gsd_m: float, seed: int) -> None:
     from cabruca.data.synthetic import draw_plot
 
     files = draw_plot(output_dir, size_px=size_px, gsd_m=gsd_m, seed=seed)
+    if as_json:
+        say_json({**vars(files), "train": train_command(files)})
+        return
+    if quiet:
+        return
     click.echo(f"drawn: {files.num_train_crowns} crowns to train on, {files.num_val_crowns} held out, in {output_dir}")
     click.echo(f"train on it: {train_command(files)}")
 
@@ -56,7 +64,9 @@ def synth(output_dir: str, size_px: int, gsd_m: float, seed: int) -> None:
 @data.command()
 @click.option("--config", "config_path", required=True, metavar="FILE", help="The configuration that names the data.")
 @set_option
-def check(config_path: str, assignments: Sequence[str]) -> None:
+@quiet_option
+@json_option
+def check(config_path: str, assignments: Sequence[str], quiet: bool, as_json: bool) -> None:
     """Look at every picture and annotation that a configuration names.
 
     Missing files, wrong sizes, boxes outside, unmapped categories, empty pictures, class balance, crowns a tile against
@@ -68,12 +78,23 @@ def check(config_path: str, assignments: Sequence[str]) -> None:
 
     config = load_config(config_path, read_assignments(assignments))
     report = full_check(config)
-    click.echo(str(report))
+    if as_json:
+        found = {"errors": report.errors, "warnings": report.warnings, "facts": report.facts}
+        say_json({"ok": report.ok, **found})
+    else:
+        lines = [line for line in str(report).splitlines() if not quiet or _weighs(line)]
+        if lines:
+            say("\n".join(lines), verdicts=WORDS)
     if not report.ok:
         count = len(report.errors)
         raise DataError(
             f"the data has {count} error{'s' if count > 1 else ''}; mend what is listed above, then check again"
         )
+
+
+def _weighs(line: str) -> bool:
+    """Whether a line of a report is a warning or an error."""
+    return line.lstrip().startswith(("warning:", "error:"))
 
 
 @data.command()
@@ -83,6 +104,7 @@ def check(config_path: str, assignments: Sequence[str]) -> None:
 @click.option("--no-land-cover", is_flag=True, help="Leave semantic pixels out, for which every picture is read.")
 @click.option("--output-dir", "--out", "output_dir", metavar="DIR", help="Write a picture of plots for each set here.")
 @set_option
+@quiet_option
 @json_option
 def stats(
     *,
@@ -92,6 +114,7 @@ def stats(
     no_land_cover: bool,
     output_dir: str | None,
     assignments: Sequence[str],
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Count what is in a data set: classes, crown sizes, crowns a picture and a tile, resolution, land cover.
@@ -110,19 +133,19 @@ def stats(
         found = config_stats(config, land_cover=not no_land_cover)
     if as_json:
         say_json({"sets": [one.to_dict() for one in found]})
-    else:
+    elif not quiet:
         click.echo("\n\n".join("\n".join(stats_lines(one)) for one in found))
     if output_dir is not None:
-        _draw(found, Path(output_dir), say=not as_json)
+        _draw(found, Path(output_dir), told=not as_json and not quiet)
 
 
-def _draw(found: Sequence[SetStats], folder: Path, *, say: bool) -> None:
+def _draw(found: Sequence[SetStats], folder: Path, *, told: bool) -> None:
     from cabruca.data.stats_plots import draw_stats
 
     folder.mkdir(parents=True, exist_ok=True)
     for one in found:
         (folder / f"{one.name}.png").write_bytes(draw_stats(one))
-    if say:
+    if told:
         click.echo(f"plots: {', '.join(str(folder / f'{one.name}.png') for one in found)}")
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
-from cabruca.cli.tables import json_option, say_json
+from cabruca.cli.looks import WORDS, say
+from cabruca.cli.tables import json_option, quiet_option, say_json
 
 
 @click.command(short_help="Look whether this machine can train.")
 @click.option("--config", "config_path", metavar="FILE", help="Ask for this configuration: device, folder, trackers.")
+@quiet_option
 @json_option
-def doctor(config_path: str | None, as_json: bool) -> int:
+def doctor(config_path: str | None, quiet: bool, as_json: bool) -> int:
     """Versions, devices, operators, memory, disk, picture formats and trackers, one line each with a remedy.
 
     What may crash or hang is asked in a child process with a time limit. Exits with 2 where training cannot work, with
@@ -24,6 +26,9 @@ def doctor(config_path: str | None, as_json: bool) -> int:
         say_json(report.to_dict())
     else:
         for line in report.lines:
-            click.echo(str(line))
+            if not quiet or line.level != "ok":
+                say(str(line), verdicts=WORDS)
+        if quiet:
+            return 0 if report.ok else 2
         click.echo(f"{report.count('error')} error(s), {report.count('warning')} warning(s)")
     return 0 if report.ok else 2

@@ -10,30 +10,47 @@ from typing import Any
 import click
 
 from cabruca.cli.options import read_map, worker_options
+from cabruca.cli.tables import quiet_option, say_json
 
 
 @click.command(short_help="Measure a checkpoint.")
 @click.option("--checkpoint", required=True, metavar="CKPT", help="A .pth file from a run's checkpoints folder.")
 @click.option("--images", required=True, metavar="DIR", help="Folder that the COCO file's names are relative to.")
 @click.option("--annotations", required=True, metavar="COCO.json", help="The truth.")
-@click.option("--json", "json_path", metavar="OUT", help="Write one flat object, name -> number or null.")
+@click.option(
+    "--json",
+    "json_path",
+    metavar="OUT",
+    help="Write one flat object, name -> number or null; -: on stdout, instead of the table.",
+)
 @click.option("--map", "entries", multiple=True, metavar="CATEGORY=CLASS", help="Dataset category -> class (repeat).")
+@click.option(
+    "--pictures", "pictures_dir", metavar="DIR", help="Draw truth beside prediction, curves and confusion here."
+)
+@click.option("--num-pictures", type=click.IntRange(min=0), default=8, show_default=True, help="Comparisons to draw.")
 @click.option("--inventory", metavar="FILE", help="Trees counted on the ground, JSON or CSV, to compare with.")
 @worker_options
+@quiet_option
 def evaluate(  # noqa: PLR0917 (click gives them by name)
     checkpoint: str,
     images: str,
     annotations: str,
     json_path: str | None,
     entries: Sequence[str],
+    pictures_dir: str | None,
+    num_pictures: int,
     inventory: str | None,
     workers: Any,
     address: str | None,
     dashboard: bool | None,
+    quiet: bool,
 ) -> int:
     """Measure a checkpoint; bands, scaling, resolution and categories are those it was trained with."""
     category_map = read_map(entries)
-    out = None if json_path is None else _writable(Path(json_path))
+    out = None if json_path in (None, "-") else _writable(Path(json_path))
+    drawn: dict[str, Any] = {}
+    if pictures_dir is not None:
+        drawn = {"pictures_dir": pictures_dir, "plots_dir": pictures_dir, "num_pictures": num_pictures}
     from cabruca.launch import evaluate as measure
 
     numbers = measure(
@@ -42,11 +59,15 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
         annotations,
         category_map=category_map,
         inventory=inventory,
+        **drawn,
         workers=workers,
         address=address,
         dashboard=dashboard is not False,
     )
-    click.echo(table(numbers))  # first: a disk that is full by now must not cost the minutes of work
+    if json_path == "-":
+        say_json(numbers)
+    elif not quiet:
+        click.echo(table(numbers))  # first: a disk that is full by now must not cost the minutes of work
     if out is not None:
         out.write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return 0

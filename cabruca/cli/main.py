@@ -20,14 +20,18 @@ import click
 
 from cabruca._version import __version__
 from cabruca.cli.lazy import LazyGroup
+from cabruca.cli.looks import say_error
 from cabruca.errors import CabrucaError, TrainingDiverged, did_you_mean
 
 COMMANDS = {
     "train": ("cabruca.cli.train:train", "Train the network; stop and resume at any step."),
     "tune": ("cabruca.cli.tune:tune", "Search the best settings over many trials."),
     "evaluate": ("cabruca.cli.evaluate:evaluate", "Measure a checkpoint on a labelled data set."),
+    "predict": ("cabruca.cli.predict:predict", "Map the crowns of an orthomosaic."),
     "checkpoints": ("cabruca.cli.checkpoints:checkpoints", "List, show, verify or prune a run's checkpoints."),
     "compare": ("cabruca.cli.compare:compare", "Compare the metrics and configurations of runs."),
+    "monitor": ("cabruca.cli.monitor:monitor", "Follow runs, studies and maps in a browser."),
+    "ui": ("cabruca.cli.ui:ui", "Open MLflow, TensorBoard or Optuna's dashboard on what was logged."),
     "data": ("cabruca.cli.data:data", "Draw a practice plot, check a data set, or count what is in it."),
     "config": ("cabruca.cli.config:config", "Show or validate a configuration file."),
     "doctor": ("cabruca.cli.doctor:doctor", "Look whether this machine can train, and how well."),
@@ -67,7 +71,7 @@ def _report(error: Exception) -> int:
         raise error
     from cabruca.tracking.secrets import hide  # an error may quote an address, with its password
 
-    click.echo(f"cabruca: error: {hide(' '.join(line.split()))}", err=True)
+    say_error(hide(" ".join(line.split())))
     return 130 if isinstance(error, click.Abort) else 1 if isinstance(error, TrainingDiverged) else 2
 
 

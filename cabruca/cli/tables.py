@@ -8,8 +8,11 @@ from typing import Any
 
 import click
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object, on one line, instead of text.")
 """`--json` of the commands that look at something."""
+
+quiet_option = click.option("--quiet", is_flag=True, help="Only warnings and errors; the exit code tells the rest.")
+"""`--quiet` of the commands that do something."""
 
 
 def aligned(rows: Sequence[Sequence[Any]], *, right: Sequence[int] = (), indent: str = "") -> str:
@@ -51,7 +54,7 @@ def size(count: int) -> str:
 
 
 def say_json(value: Mapping[str, Any]) -> None:
-    """One object on stdout, strict JSON."""
+    """One object on one line of stdout, strict JSON."""
     from cabruca.tracking.files import to_json
 
-    click.echo(to_json(value, indent=1))
+    click.echo(to_json(value))

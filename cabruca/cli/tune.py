@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cabruca.cli.looks import coloured
 from cabruca.cli.options import read_flags, set_option
 from cabruca.cli.tables import json_option, say_json
 
@@ -178,7 +180,8 @@ def status(name: str, output_dir: str, as_json: bool) -> None:
     """The leaderboard as it stands, and whether the study is at work; may be called while it is."""
     from cabruca.study_looks import status_of
 
-    _say(status_of(name, output_dir), as_json=as_json)
+    width = max(80, min(shutil.get_terminal_size((80, 24)).columns, 120)) if coloured() else 80
+    _say(status_of(name, output_dir, width=width, color=coloured()), as_json=as_json)
 
 
 @tune.command()
@@ -203,4 +206,4 @@ def best(name: str, output_dir: str, as_json: bool) -> None:
 
 
 def _say(look: Look, *, as_json: bool) -> None:
-    say_json(look.facts) if as_json else click.echo("\n".join(look.lines))
+    say_json(look.facts) if as_json else click.echo("\n".join(look.lines), color=coloured())

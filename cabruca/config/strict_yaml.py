@@ -53,27 +53,35 @@ class StrictLoader(yaml.SafeLoader):
         return node
 
 
+class OwnLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The same scalars read by libyaml, nine times as fast; it does not look for a key that is said twice."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own shape)
+
+
 class StrictDumper(yaml.SafeDumper):
     """Quotes every text that YAML 1.1 or 1.2 would read as something else."""
 
 
 for _name, _pattern, _first in _CORE:
     StrictLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
+    OwnLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
     # beside YAML 1.1's: what the dumper thus takes for a number or a truth value in either version, it quotes
     StrictDumper.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
 
 
-def _whole_number(loader: StrictLoader, node: yaml.ScalarNode) -> int:
+def _whole_number(loader: Any, node: yaml.ScalarNode) -> int:
     text = node.value
     return int(text, 16 if text[:2] == "0x" else 8) if text[:2] in ("0x", "0o") else int(text)
 
 
-def _number(loader: StrictLoader, node: yaml.ScalarNode) -> float:
+def _number(loader: Any, node: yaml.ScalarNode) -> float:
     return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-StrictLoader.add_constructor(_TAG + "int", _whole_number)
-StrictLoader.add_constructor(_TAG + "float", _number)
+for _loader in (StrictLoader, OwnLoader):
+    _loader.add_constructor(_TAG + "int", _whole_number)
+    _loader.add_constructor(_TAG + "float", _number)
 
 
 def parse_yaml(text: str, source: str) -> Any:
@@ -99,6 +107,21 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ConfigError(f"{source}: nested too deep for a configuration; flatten it") from None
     except ValueError as error:
         raise ConfigError(f"{source}: {error}; write plain numbers and text") from None
+
+
+def parse_own(text: str) -> Any:
+    """As `parse_yaml`, quickly, of a text that `dump_yaml` has written (so no key is there twice).
+
+    Raises:
+        ValueError: it is no YAML after all.
+    """
+    loader = OwnLoader(text)
+    try:
+        return loader.get_single_data()
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"not YAML: {error}") from None
+    finally:
+        loader.dispose()
 
 
 def parse_json(text: str, source: str) -> Any:

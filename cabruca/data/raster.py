@@ -172,6 +172,15 @@ def read(
     return pixels, valid
 
 
+def source(path: Path) -> Any:
+    """The opened raster of this process and thread, for the other modules of this room.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
+    return _open(path)
+
+
 def valid_share_map(path: Path, side: int = 64, *, area: Rect | None = None) -> npt.NDArray[np.float32]:
     """Share of known pixels, coarse: `[<= side, <= side]` over the area, by default the whole raster (1 everywhere when
     all is valid)."""

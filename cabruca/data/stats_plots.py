@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 from cabruca.data.stats_numbers import SetStats
+from cabruca.findings import CLASS_COLORS
 
 
 def draw_stats(stats: SetStats) -> bytes:
@@ -16,7 +17,9 @@ def draw_stats(stats: SetStats) -> bytes:
 
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{stats.name}: {stats.pictures} pictures, {stats.megapixels:.1f} megapixels")
+    figure.suptitle(
+        f"{stats.name}: {stats.pictures} picture{'' if stats.pictures == 1 else 's'}, {stats.megapixels:.1f} megapixels"
+    )
     axes = figure.subplots(2, 2).ravel()
     _classes(axes[0], stats)
     _sizes(axes[1], stats)
@@ -29,7 +32,8 @@ def draw_stats(stats: SetStats) -> bytes:
 
 def _classes(axes: Any, stats: SetStats) -> None:
     axes.set(title="crowns of each class", ylabel="crowns")
-    bars = axes.bar(list(stats.classes), [found.crowns for found in stats.classes.values()])
+    counts = [found.crowns for found in stats.classes.values()]
+    bars = axes.bar(list(stats.classes), counts, color=_colors(len(counts)))
     axes.bar_label(bars)
     axes.margins(y=0.15)
 
@@ -40,7 +44,8 @@ def _sizes(axes: Any, stats: SetStats) -> None:
     found = {name: stats.values[name][1 if metres else 0] for name in stats.classes}
     shown = {name: values for name, values in found.items() if len(values)}
     if shown:
-        axes.hist(list(shown.values()), bins=30, label=list(shown), stacked=True)
+        colors = [color for name, color in zip(found, _colors(len(found)), strict=True) if name in shown]
+        axes.hist(list(shown.values()), bins=30, label=list(shown), stacked=True, color=colors)
         axes.legend(fontsize="small")
     else:
         _nothing(axes, "no crowns")
@@ -50,7 +55,8 @@ def _tiles(axes: Any, stats: SetStats) -> None:
     tiles, _ = stats.values[""]
     axes.set(title=f"crowns in a tile of {stats.tile_size_px} px", xlabel="crowns", ylabel="tiles")
     step = max(1, int(tiles.max()) // 40)  # whole crowns, or the bars would have gaps
-    axes.hist(tiles, bins=[edge - 0.5 for edge in range(0, int(tiles.max()) + step + 1, step)])
+    axes.hist(tiles, bins=[edge - 0.5 for edge in range(0, int(tiles.max()) + step + 1, step)], color="#5b7f2a")
+    axes.yaxis.get_major_locator().set_params(integer=True)
 
 
 def _cover(axes: Any, stats: SetStats) -> None:
@@ -58,10 +64,16 @@ def _cover(axes: Any, stats: SetStats) -> None:
     if stats.land_cover is None:
         _nothing(axes, "no land cover")
         return
-    bars = axes.bar(list(stats.land_cover), list(stats.land_cover.values()))
+    bars = axes.bar(list(stats.land_cover), list(stats.land_cover.values()), color="#5b7f2a")
     axes.bar_label(bars, fmt="%.3f")
+    axes.margins(y=0.15)
     axes.tick_params(axis="x", rotation=20)
 
 
+def _colors(count: int) -> list[str]:
+    return [CLASS_COLORS[k % len(CLASS_COLORS)] for k in range(count)]
+
+
 def _nothing(axes: Any, text: str) -> None:
+    axes.set(xticks=[], yticks=[], ylabel="")
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)

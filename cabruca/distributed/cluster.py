@@ -33,6 +33,11 @@ QUIET = {
 CLOSED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Set to 0, every port of a cluster of our own is bound to 127.0.0.1, on Linux too."""
 
+ATTEMPTS = 3
+"""Times that Ray's client is asked to connect: the process that the cluster forks for it sometimes crashes in gRPC."""
+
+CRASHED = "Starting Ray client server failed"
+"""What the cluster says of that."""
 
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Where Ray looks for a token, before ~/.ray/auth_token."""
@@ -114,11 +119,23 @@ def _has_token() -> bool:
 def _connect(ray: Any, address: str | None, *, dashboard: bool) -> None:
     common = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
-        ray.init(address=address, **common)
+        _connect_to(ray, address, common)
         return
     local = "127.0.0.1"
     _read_environment_again(ray)
     ray.init(address="local", include_dashboard=dashboard, dashboard_host=local, _node_ip_address=local, **common)
+
+
+def _connect_to(ray: Any, address: str, common: dict[str, Any]) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            ray.init(address=address, **common)
+        except ConnectionError as error:
+            if CRASHED not in str(error) or attempt == ATTEMPTS:
+                raise
+            _log.warning("the cluster could not start a server for this client; asking again")
+        else:
+            return
 
 
 def _read_environment_again(ray: Any) -> None:
@@ -130,7 +147,8 @@ def _read_environment_again(ray: Any) -> None:
 
 
 def _refusal(address: str | None, error: Exception) -> str:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    reason = lines[-1] if lines[0].endswith(":") else lines[0]  # a heading, and the cluster's traceback below it
     if address is None:
         return f"Ray cannot start on this machine ({reason}); see `cabruca doctor`"
     if "token" in str(error).lower() or "auth" in str(error).lower():

@@ -63,7 +63,7 @@ def evaluate_on_workers(
     config = config_from_dict({"device": device, "experiment_name": "evaluate"})
     config = config.model_copy(update={"distributed": distributed})
     given: dict[str, Any] = {"checkpoint": path, "images": images, "annotations": annotations, **options}
-    for key in ("checkpoint", "images", "annotations", "pictures_dir", "inventory"):
+    for key in ("checkpoint", "images", "annotations", "pictures_dir", "plots_dir", "inventory"):
         if given.get(key) is not None:
             given[key] = str(Path(given[key]).absolute())
     with cluster_for(config), tempfile.TemporaryDirectory() as scratch:

@@ -37,7 +37,7 @@ class Relay(BaseCallback):
 
     def _tell(self, kind: str, record: Record) -> None:
         # copied: the trackers' thread reads the record's numbers while system metrics are added
-        self._desk.tell.remote(kind, replace(record, metrics=dict(record.metrics), pictures=()))
+        self._desk.tell.remote(kind, replace(record, metrics=dict(record.metrics), pictures=(), findings=None))
 
 
 class LogRelay(logging.Handler):

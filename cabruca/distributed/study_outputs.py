@@ -9,6 +9,7 @@ from typing import Any
 
 from cabruca.config.load import redact, to_yaml
 from cabruca.config.study import Study, best_config
+from cabruca.distributed.importance import importances
 from cabruca.study_report import write_report
 from cabruca.tracking.files import write_atomic
 from cabruca.tracking.study_dir import StudyDir
@@ -40,7 +41,7 @@ class Tables:
         """All of them. What cannot be made costs a warning."""
         try:
             self._write_small(state)
-            write_report(self._study, self._dir, state)
+            write_report(self._study, self._dir, state, importances(self._study, state))
         except Exception as error:
             _log.warning("the study's tables could not be written (%s)", error, exc_info=error)
 

@@ -1,16 +1,20 @@
 """Optuna's storage of a study: optuna.db, which optuna-dashboard opens. It follows the journal.
 
-What of the journal is missing there is written into it again: all of it where the file was lost, the rest where a kill
-fell into that.
+What of the journal is missing there is written into it again: all of it where the file was lost or damaged, the rest
+where a kill fell into that. So it need not wait for the disk, as the journal has.
 """
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial
@@ -21,16 +25,46 @@ from cabruca.config.study import Study
 from cabruca.distributed.study_memory import RememberedStorage
 from cabruca.tracking.study_state import StudyState, TrialState
 
+_log = logging.getLogger("cabruca.distributed")
+
 RETRY = "retry_of"
 """User attribute of a trial that repeats a failed one."""
 
 
 def open_storage(path: Path) -> BaseStorage:
-    """The sqlite file at `path`, made where it is missing; hold the study's lock, as nothing is read back."""
+    """The sqlite file at `path`, made where it is missing; hold the study's lock, as nothing is read back.
+
+    What is written survives the process. A power cut may take the last of it, or damage the file: one that is damaged
+    is set aside as `<name>.damaged`.
+    """
+    if path.is_file() and (fault := _fault_of(path)) is not None:
+        aside = path.with_name(f"{path.name}.damaged")
+        _log.warning("%s is damaged (%s); it is set aside as %s and made anew", path, fault, aside.name)
+        path.replace(aside)
+        path.with_name(f"{path.name}-journal").unlink(missing_ok=True)  # of the damaged file
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file = RDBStorage(f"sqlite:///{path.absolute()}", engine_kwargs={"connect_args": {"timeout": 60}})
+    sqlalchemy.event.listen(file.engine, "connect", _do_not_wait)
+    file.engine.dispose()  # connections that were made before
     return RememberedStorage(file)
+
+
+def _fault_of(path: Path) -> str | None:
+    """What sqlite says of a file that it cannot read, None of a sound one."""
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as file:
+            said = str(file.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # locked, no permission: says nothing of what is in it
+            return None
+        return str(error)
+    return None if said == "ok" else said
+
+
+def _do_not_wait(connection: Any, _: Any) -> None:
+    """Leave it to the operating system when what was written reaches the disk."""
+    connection.execute("PRAGMA synchronous = OFF")
 
 
 def with_space(storage: BaseStorage, study: Study) -> str:
@@ -43,7 +77,7 @@ def with_space(storage: BaseStorage, study: Study) -> str:
     if not names:
         return study.config.name
     trials = optuna.load_study(study_name=names[-1], storage=storage).get_trials(deepcopy=False)
-    wanted = _distributions(study.space)
+    wanted = distributions(study.space)
     if all(_fits(trial, wanted) for trial in trials):
         return names[-1]
     return f"{study.config.name} {len(names) + 1}"
@@ -65,7 +99,7 @@ def catch_up(own: optuna.Study, study: Study, state: StudyState) -> None:
     missing = [trial for number, trial in sorted(state.trials.items()) if number >= here]
     if not missing:
         return
-    wanted, notes = _distributions(study.space), _notes(own._storage, study)
+    wanted, notes = distributions(study.space), _notes(own._storage, study)
     for trial in missing:
         own.add_trial(_as_running(trial, study, wanted, notes.get(trial.number, {})))
 
@@ -95,7 +129,7 @@ def _as_running(
     )
 
 
-def _distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     """What Optuna draws each parameter from."""
     seen: dict[str, BaseDistribution] = {}
 

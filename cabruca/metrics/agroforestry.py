@@ -12,7 +12,8 @@ from shapely.geometry.base import BaseGeometry
 from cabruca.ground import Floats, Inventory
 from cabruca.metrics.canopy import canopy_metrics, shade_distribution_score
 from cabruca.metrics.inventory import inventory_metrics
-from cabruca.metrics.matching import Matches, match_crowns, overlap_metrics, species_metrics
+from cabruca.metrics.matching import overlap_metrics, species_metrics
+from cabruca.metrics.pairing import Matched, match_plots
 from cabruca.metrics.plots import Plot, make_plots, squares_of_planes
 from cabruca.metrics.shade import shade_metrics
 from cabruca.metrics.spacing import neighbour_metrics, ripley_metrics, voronoi_metrics
@@ -42,6 +43,7 @@ def agroforestry_metrics(
     *,
     inventory: Mapping[str, Inventory] | None = None,
     heads: Collection[str] = ("instance", "semantic"),
+    matched: Sequence[Matched] | None = None,
 ) -> dict[str, float]:
     """Every agroforestry metric, NaN where one is undefined; the names do not depend on the data.
 
@@ -51,14 +53,16 @@ def agroforestry_metrics(
     Args:
         surveys: of all windows, each once. inventory: plane -> trees; None: no `inventory_*` names.
         heads: of the network; without `instance` what needs found crowns is NaN.
+        matched: `match_plots` of the surveys' plots, where somebody has them already.
     """
-    plots = make_plots(surveys)
+    matched = match_plots(make_plots(surveys)) if matched is None else matched
+    plots = [plot for plot, _ in matched]
     scaled = [p for p in plots if p.in_metres] or plots
     known = [s for s in surveys if s.ground.in_metres] or list(surveys)
     if "instance" not in heads:  # nobody looked for the crowns of windows without land cover truth
         known = [s for s in known if s.canopy_seen]
     squares = squares_of_planes(known)
-    out = crown_metrics(plots, settings.names)
+    out = crown_metrics(matched, settings.names)
     out |= {"plot_area_ha": _hectares(scaled)}
     for side, suffix in (("found", ""), ("true", "_true")):
         out |= {k + suffix: v for k, v in stand_metrics(scaled, settings, side).items()}
@@ -77,28 +81,28 @@ def agroforestry_names(names: Sequence[str], *, inventory: bool) -> frozenset[st
     return frozenset(agroforestry_metrics([], settings, inventory={} if inventory else None))
 
 
-def crown_metrics(plots: Sequence[Plot], names: Sequence[str]) -> dict[str, float]:
+def crown_metrics(matched: Sequence[Matched], names: Sequence[str]) -> dict[str, float]:
     """Species, overlap and diameter over the crowns matched in each plot (`match_crowns`), all plots pooled.
 
     `crown_diameter_mae_<m|px>` is the mean of |found - true| over the pairs, `crown_diameter_bias_<m|px>` the mean of
     found - true; `crown_head_diameter_mae_<m|px>` takes what the crown head says at the found crown's centre instead
     of the diameter of its outline. NaN without pairs.
     """
-    matches = [match_crowns(p.found, p.true) for p in plots]
+    plots = [plot for plot, _ in matched]
     out = species_metrics(
         _pooled(plots, lambda p: p.found.labels).astype(np.int64),
         _pooled(plots, lambda p: p.true.labels).astype(np.int64),
-        [(p.found.labels[m.found], p.true.labels[m.true]) for p, m in zip(plots, matches, strict=True)],
+        [(p.found.labels[m.found], p.true.labels[m.true]) for p, m in matched],
         names,
     )
-    out |= overlap_metrics(np.concatenate([np.zeros(0), *(m.iou for m in matches)]))
+    out |= overlap_metrics(np.concatenate([np.zeros(0), *(m.iou for _, m in matched)]))
     for unit, in_metres in (("m", True), ("px", False)):
-        own = [(p, m) for p, m in zip(plots, matches, strict=True) if p.in_metres == in_metres]
+        own = [(p, m) for p, m in matched if p.in_metres == in_metres]
         out |= {f"{k}_{unit}": v for k, v in _diameters(own).items()}
     return out
 
 
-def _diameters(matched: Sequence[tuple[Plot, Matches]]) -> dict[str, float]:
+def _diameters(matched: Sequence[Matched]) -> dict[str, float]:
     off = [p.found.diameter[m.found] - p.true.diameter[m.true] for p, m in matched]
     head = [p.found.head_diameter[m.found] - p.true.diameter[m.true] for p, m in matched]
     gaps, of_head = (np.concatenate([np.zeros(0), *v]) for v in (off, head))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 
+from cabruca.findings import SCORES, ClassCurve
 from cabruca.metrics.records import PictureRecord
 
 Kind = Literal["bbox", "segm"]
@@ -17,6 +19,14 @@ SUMMARIES = ("mAP", "mAP_50", "mAP_75")
 NAN = float("nan")
 
 _log = logging.getLogger("cabruca")
+
+
+@dataclass(frozen=True)
+class Detected:
+    """`detection_metrics`, and for each class that occurs in the truth the curve behind its plain `mAP_50`."""
+
+    metrics: dict[str, float]
+    curves: tuple[ClassCurve, ...]
 
 
 def detection_metrics(
@@ -33,19 +43,30 @@ def detection_metrics(
         max_detections: detections a picture that take part, best first.
         mask_labels: labels whose masks the network has learnt; the others have no `segm_*`.
     """
+    return detect(records, names, max_detections=max_detections, mask_labels=mask_labels).metrics
+
+
+def detect(
+    records: Sequence[PictureRecord], names: Sequence[str], *, max_detections: int, mask_labels: Collection[int]
+) -> Detected:
+    """As `detection_metrics`, with the curves."""
     labels = list(range(1, len(names) + 1))
     with_masks = [k for k in labels if k in mask_labels and _has_true_masks(records, k)]
-    box = _precision(records, labels, "bbox", max_detections)
-    segm = _precision(records, with_masks, "segm", max_detections)
     out: dict[str, float] = {}
-    for kind, table in (("bbox", box), ("segm", segm)):
+    best: dict[int, tuple[float, float, float]] = {}
+    curves: dict[int, ClassCurve] = {}
+    kinds: tuple[tuple[Kind, list[int]], ...] = (("bbox", labels), ("segm", with_masks))
+    for kind, own in kinds:
+        evaluation = _evaluated(records, own, kind, max_detections)
+        table = _precision(evaluation, own)
         for i, summary in enumerate(SUMMARIES):
             out[f"{kind}_{summary}"] = _mean([v[i] for v in table.values()])
             out.update({f"{kind}_{summary}/{names[k - 1]}": v[i] for k, v in table.items()})
-    best = {**box, **segm}
+        best |= table
+        curves |= _curves(evaluation, {k: names[k - 1] for k in own if not np.isnan(table[k][1])}, kind)
     out.update({summary: _mean([v[i] for v in best.values()]) for i, summary in enumerate(SUMMARIES)})
     _warn_at_cap(records, max_detections)
-    return out
+    return Detected(out, tuple(curves[k] for k in sorted(curves)))
 
 
 def _mean(values: list[float]) -> float:
@@ -61,20 +82,62 @@ def _has_true_masks(records: Sequence[PictureRecord], label: int) -> bool:
     )
 
 
-def _precision(
-    records: Sequence[PictureRecord], labels: list[int], kind: Kind, cap: int
-) -> dict[int, tuple[float, float, float]]:
-    """label -> (mAP, mAP_50, mAP_75); NaN for a class without truth."""
+def _evaluated(records: Sequence[PictureRecord], labels: list[int], kind: Kind, cap: int) -> COCOeval_faster | None:
+    """COCO's evaluation, done; None where there is no class to look at."""
     if not labels:
-        return {}
+        return None
     truth = COCO(_truth(records, labels, kind))
     evaluation = COCOeval_faster(truth, truth.loadRes(_found(records, labels, kind)), kind)
     evaluation.params.maxDets = [1, 10, cap] if cap > 10 else [cap]
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
     evaluation.evaluate()
     evaluation.accumulate()
+    return evaluation
+
+
+def _precision(evaluation: COCOeval_faster | None, labels: list[int]) -> dict[int, tuple[float, float, float]]:
+    """label -> (mAP, mAP_50, mAP_75); NaN for a class without truth."""
+    if evaluation is None:
+        return {}
     precision: npt.NDArray[np.float64] = np.asarray(evaluation.eval["precision"])[..., 0, -1]  # [IoU, recall, class]
     return {k: _summaries(precision[..., i]) for i, k in enumerate(labels)}
+
+
+def _curves(evaluation: COCOeval_faster | None, names: dict[int, str], kind: Kind) -> dict[int, ClassCurve]:
+    """label -> its curve at an IoU of 0.5.
+
+    The evaluation's own list of matches mixes all ten IoUs, so the matching is done once more at 0.5 alone, on the
+    IoUs that are known already.
+    """
+    if evaluation is None or not names:
+        return {}
+    known = dict(evaluation.ious)
+    evaluation.computeIoU = lambda image, label: known[image, label]
+    evaluation.params.iouThrs = np.array([0.5])
+    evaluation.evaluate()
+    evaluation.accumulate()
+    truth, detections = evaluation.cocoGt.anns, evaluation.cocoDt.anns
+    partner = {int(a): int(b) for a, b in (pair.split("_") for pair in evaluation.eval["matched"])}
+    ignored = {a for a, b in partner.items() if truth[b]["iscrowd"]}
+    out = {}
+    for label, name in names.items():
+        own = [a for a, d in detections.items() if d["category_id"] == label and a not in ignored]
+        scores = np.array([detections[a]["score"] for a in own])
+        right = np.array([a in partner for a in own], dtype=np.bool_)
+        out[label] = ClassCurve(
+            name=name,
+            kind=kind,
+            truths=sum(t["category_id"] == label and not t["iscrowd"] for t in truth.values()),
+            precision=np.asarray(evaluation.eval["precision"])[0, :, evaluation.params.catIds.index(label), 0, -1],
+            hits=_at_least(scores[right]),
+            found=_at_least(scores),
+        )
+    return out
+
+
+def _at_least(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """How many are `SCORES` or more, int64 `[101]`; a score that is a threshold but for its last bit is counted."""
+    return len(scores) - np.searchsorted(np.sort(scores), SCORES - 1e-7, side="left").astype(np.int64)
 
 
 def _summaries(precision: npt.NDArray[np.float64]) -> tuple[float, float, float]:

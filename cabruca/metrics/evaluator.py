@@ -7,13 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from cabruca.config.schema import ValidationConfig
+from cabruca.findings import Findings
 from cabruca.ground import Inventory
 from cabruca.metrics.agroforestry import AgroforestrySettings, agroforestry_metrics
 from cabruca.metrics.counts import count_metrics
-from cabruca.metrics.detection import detection_metrics
+from cabruca.metrics.detection import detect
+from cabruca.metrics.found import findings_of
+from cabruca.metrics.pairing import Matched, match_plots
+from cabruca.metrics.plots import make_plots
 from cabruca.metrics.records import PictureRecord, picture_records
 from cabruca.metrics.segmentation import semantic_metrics
-from cabruca.metrics.survey import SurveySettings
+from cabruca.metrics.survey import Survey, SurveySettings
 from cabruca.runtime import Runtime
 from cabruca.structures import Batch, Prediction
 
@@ -42,6 +46,7 @@ class Evaluator:
         self.min_visible_share = min_visible_share
         self.inventory = inventory
         self.records: dict[str, PictureRecord] = {}
+        self.gathered: list[PictureRecord] = []
         self._survey: SurveySettings | None = None
         if config.calculate_agroforestry_metrics:
             self._survey = SurveySettings.of(
@@ -70,7 +75,18 @@ class Evaluator:
         mask_labels: frozenset[int] = frozenset(),
         heads: Collection[str] = ("instance", "semantic"),
     ) -> dict[str, float]:
-        """Every metric, the same on every rank; NaN where one is undefined.
+        """The metrics of `measure`."""
+        return self.measure(runtime, mask_labels=mask_labels, heads=heads)[0]
+
+    def measure(
+        self,
+        runtime: Runtime,
+        *,
+        mask_labels: frozenset[int] = frozenset(),
+        heads: Collection[str] = ("instance", "semantic"),
+    ) -> tuple[dict[str, float], Findings]:
+        """Every metric, NaN where one is undefined, and what is drawn of it; the same on every rank.
+        Afterwards `gathered` are the records of all ranks, by picture.
 
         Args:
             mask_labels: labels whose masks the network has learnt.
@@ -80,22 +96,35 @@ class Evaluator:
         everyone: dict[str, PictureRecord] = {}
         for part in runtime.gather(self.records):
             everyone.update(part)
-        records = [everyone[k] for k in sorted(everyone)]
+        records = self.gathered = [everyone[k] for k in sorted(everyone)]
         matrices = [r.confusion for r in records if r.confusion is not None and "semantic" in heads]
         pixels = np.sum(matrices, axis=0) if matrices else None
         names, cap = self.instance_names, self.config.max_detections
-        crowns = {
-            **detection_metrics(records, names, max_detections=cap, mask_labels=mask_labels),
-            **count_metrics(records, names, score_threshold=self.config.score_threshold),
-        }
+        detected = detect(records, names, max_detections=cap, mask_labels=mask_labels)
+        threshold = self.config.score_threshold
+        crowns = {**detected.metrics, **count_metrics(records, names, score_threshold=threshold)}
         if "instance" not in heads:
             crowns = {k: v if k.endswith("_count_true") else float("nan") for k, v in crowns.items()}
         land = semantic_metrics(pixels, self.semantic_names, canopy=names)
-        return {**crowns, **land, **self._agroforestry(records, heads)}
+        surveys = [r.survey for r in records if r.survey is not None]
+        matched = match_plots(make_plots(surveys)) if self._survey is not None else None
+        found = Findings(names, self.semantic_names, threshold, pixels=pixels)
+        if "instance" in heads:
+            found = findings_of(
+                records,
+                names,
+                self.semantic_names,
+                score_threshold=threshold,
+                curves=detected.curves,
+                matched=matched,
+                pixels=pixels,
+            )
+        return {**crowns, **land, **self._agroforestry(surveys, matched, heads)}, found
 
-    def _agroforestry(self, records: Sequence[PictureRecord], heads: Collection[str]) -> dict[str, float]:
-        if self._survey is None:
+    def _agroforestry(
+        self, surveys: Sequence[Survey], matched: Sequence[Matched] | None, heads: Collection[str]
+    ) -> dict[str, float]:
+        if matched is None:
             return {}
         settings = AgroforestrySettings(self.instance_names, self.config.shade_radius_m)
-        surveys = [r.survey for r in records if r.survey is not None]
-        return agroforestry_metrics(surveys, settings, inventory=self.inventory, heads=heads)
+        return agroforestry_metrics(surveys, settings, inventory=self.inventory, heads=heads, matched=matched)

@@ -9,7 +9,7 @@ from typing import Any
 from cabruca.commands import command
 from cabruca.config.parameter import Parameter
 from cabruca.config.study import Study
-from cabruca.tracking.progress import short_number
+from cabruca.tracking.short import short_number
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_state import StudyState, TrialState
 from cabruca.tracking.study_tables import parameter_value

@@ -14,12 +14,13 @@ from cabruca.config.load import redact
 from cabruca.config.study import Study, best_config
 from cabruca.config.views import differences
 from cabruca.errors import ConfigError
-from cabruca.study_report import plots
+from cabruca.study_report import plots, plots_space
 from cabruca.study_report.cautions import cautions
+from cabruca.study_report.learnt import learnt
 from cabruca.study_report.parts import autopsies, repeated, saved
 from cabruca.study_report.style import STYLE
 from cabruca.tracking.files import write_atomic
-from cabruca.tracking.progress import duration, short_number
+from cabruca.tracking.short import duration, short_number
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_state import ENDED, StudyState, TrialPhase, TrialState
 from cabruca.tracking.study_tables import Row, epochs, parameter_keys, parameter_value, rows_of
@@ -29,41 +30,63 @@ UNTOLD = ("experiment_name", "output_dir")
 """Keys that say where a run lies, not what it learnt."""
 
 
-def write_report(study: Study, study_dir: StudyDir, state: StudyState) -> Path:
+def write_report(
+    study: Study, study_dir: StudyDir, state: StudyState, importances: Mapping[str, float] | None = None
+) -> Path:
     """Write the study's report.html and give its path back. Reads autopsies and repeats from the study's folder.
+
+    Args:
+        importances: parameter -> share of the differences that it explains; empty or None: not known.
 
     Raises:
         OSError: it cannot be written.
     """
-    write_atomic(study_dir.report, page(study, study_dir, state), durable=False)
+    write_atomic(study_dir.report, page(study, study_dir, state, importances or {}), durable=False)
     return study_dir.report
 
 
-def page(study: Study, study_dir: StudyDir, state: StudyState) -> str:
+def page(study: Study, study_dir: StudyDir, state: StudyState, importances: Mapping[str, float]) -> str:
     """The whole page."""
     again = repeated(study_dir, state, study)
     sections = [
         _summary(study, state),
         _section("Winner", _winner(study, study_dir, state)),
+        _section("What was learnt", _listed(learnt(study, state, again, importances))),
         _section("With caution", _list(cautions(study, state, again))),
         _section("Pareto front", _picture(plots.front(study, state), "the metrics against each other")),
         _section("Leaderboard", _leaderboard(study, state)),
         _section("Curves", _picture(plots.curves(study, state), "the metric over the epochs, a line a trial"), _CURVES),
         _section("Parameters", _picture(plots.scatter(study, state), "each parameter against the metric"), _SCATTER),
+        *_more_pictures(study, state, importances),
         _section("Repeated over several seeds", _repeats(study, again)),
         _section("What stopping early saved", _saved(study, state)),
+        _section("When trials ran", _picture(plots_space.timeline(state), "a bar a trial, from asked to ended")),
         _section("Failed trials", "".join(_autopsy(trial, found) for trial, found in autopsies(study_dir, state))),
         _section("Settings of the study", _settings(study)),
     ]
     title = f"Study {study.config.name}"
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-    viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    viewport = '<meta name="color-scheme" content="light dark">'
+    viewport += '<meta name="viewport" content="width=device-width, initial-scale=1">'
     body = f"<main><h1>{escape(title)}</h1>{''.join(sections)}</main>"
     return f'<!doctype html>\n<html lang="en"><head>{head}{viewport}</head><body>{body}</body></html>\n'
 
 
 _CURVES = "Thick: the best trial. Faded: stopped early. A cross: failed. Dotted: rungs at which trials were stopped."
+_MATTERED = "fANOVA over finished and stopped trials; of a parameter that only some trials have nothing is known."
+_PARALLEL = "Thick: the best trial. The darker, the better. Left to right: each parameter, then the value."
 _SCATTER = "Large: the best trial. Grey: stopped early, so with fewer epochs than the others. Red: failed."
+
+
+def _more_pictures(study: Study, state: StudyState, importances: Mapping[str, float]) -> list[str]:
+    bars = _picture(plots_space.importance(importances), "importance of each parameter")
+    pair = _picture(plots_space.together(study, state, importances), "two parameters, the value as colour")
+    lines = _picture(plots_space.parallel(study, state), "a line a trial through all its parameters")
+    return [
+        _section("What mattered", bars, _MATTERED),
+        _section("Two parameters together", pair, "The darker, the better. A ring: the best trial."),
+        _section("All parameters together", lines, _PARALLEL),
+    ]
 
 
 def _section(title: str, content: str, note: str = "") -> str:
@@ -155,7 +178,8 @@ def _saved(study: Study, state: StudyState) -> str:
         f"in {found.trials} trials of {study.max_epochs} epochs."
     )
     rows = [[f"after epoch {rung}", str(count)] for rung, count in found.rungs.items()]
-    return f"<p>{escape(text)}</p>" + (_table(["rung", "trials stopped there"], rows) if rows else "")
+    table = _table(["rung", "trials stopped there"], rows) if rows else ""
+    return f"<p>{escape(text)}</p>{table}" + _picture(plots_space.rungs(study, state), "trials that came to each rung")
 
 
 def _autopsy(trial: TrialState, found: Mapping[str, Any]) -> str:
@@ -214,6 +238,10 @@ def _table(
 
 def _list(lines: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return _list(lines) if lines else ""
 
 
 def _picture(png: bytes | None, text: str) -> str:

@@ -28,7 +28,7 @@ def curves(study: Study, state: StudyState) -> bytes | None:
     if not any(epochs for _, epochs, _ in lines):
         return None
     best = state.best(study)
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = figure_of(1)
     for trial, epochs, values in sorted(lines, key=lambda line: line[0].state != "stopped"):
         style = _line_style(trial, is_best=best is not None and trial.number == best.number)
         axes.plot(epochs, values, marker=".", **style)
@@ -41,7 +41,7 @@ def curves(study: Study, state: StudyState) -> bytes | None:
     many = len(lines) > 50  # looking for the emptiest corner takes longer than all else
     corner: Any = "lower right" if study.directions[0] == "maximize" else "upper right"
     axes.legend(**_SMALL, loc=corner if many else "best")
-    return _png(figure)
+    return png_of(figure)
 
 
 def _curve(trial: TrialState, metric: str) -> tuple[list[int], list[float]]:
@@ -64,10 +64,10 @@ def scatter(study: Study, state: StudyState) -> bytes | None:
     if not points or not keys:
         return None
     best_trial = state.best(study)
-    figure, panels = _figure(len(keys))
+    figure, panels = figure_of(len(keys))
     for key, axes in zip(keys, panels, strict=False):
         own = [(trial, value) for trial, value, _ in points if key in trial.params]
-        places = _places(axes, study, key, [trial.params[key] for trial, _ in own])
+        places = places_of(axes, study, key, [trial.params[key] for trial, _ in own])
         colors = [{"stopped": FADED, "failed": FAILED}.get(trial.state, KEPT) for trial, _ in own]
         # one call for all: of a thousand trials a call each takes seconds
         axes.scatter(places, [value for _, value in own], s=30, color=colors, alpha=0.85, zorder=2)
@@ -75,10 +75,10 @@ def scatter(study: Study, state: StudyState) -> bytes | None:
             if best_trial is not None and trial.number == best_trial.number:
                 axes.scatter([x], [value], s=70, color=WINNER, zorder=3)
         axes.set(xlabel=key, ylabel=study.metrics[0])
-    return _png(figure)
+    return png_of(figure)
 
 
-def _places(axes: Axes, study: Study, key: str, values: Sequence[Any]) -> list[float]:
+def places_of(axes: Axes, study: Study, key: str, values: Sequence[Any]) -> list[float]:
     """Where the values stand on the axis: numbers as they are, anything else by name in the order of the choices."""
     parameter = study.space[key]
     if parameter.kind == "choice":
@@ -103,7 +103,7 @@ def front(study: Study, state: StudyState) -> bytes | None:
     if len(study.metrics) < 2 or not points:
         return None
     on_front = {trial.number for trial in state.front(study)}
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = figure_of(1)
     colors = [WINNER if trial.number in on_front else FADED for trial, _ in points]
     axes.scatter([values[0] for _, values in points], [values[1] for _, values in points], s=45, color=colors, zorder=2)
     for trial, values in points:
@@ -112,14 +112,14 @@ def front(study: Study, state: StudyState) -> bytes | None:
     edge = sorted(values[:2] for trial, values in points if trial.number in on_front)
     axes.plot([x for x, _ in edge], [y for _, y in edge], color=WINNER, linewidth=1, zorder=1)
     axes.set(xlabel=study.metrics[0], ylabel=study.metrics[1])
-    return _png(figure)
+    return png_of(figure)
 
 
 def repeats(rows: Sequence[Mapping[str, Any]], metric: str) -> bytes | None:
     """The values of every repetition beside the one that the study saw. Rows as `parts.repeated` gives them."""
     if not rows:
         return None
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = figure_of(1)
     for place, row in enumerate(rows):
         axes.scatter([place] * len(row["values"]), row["values"], color=KEPT, s=36, label=None if place else "repeated")
         if row["mean"] is not None:
@@ -130,15 +130,16 @@ def repeats(rows: Sequence[Mapping[str, Any]], metric: str) -> bytes | None:
     axes.set_xticks(range(len(rows)), [f"trial {row['trial']}" for row in rows])
     axes.set(ylabel=metric, xlim=(-0.5, len(rows) - 0.5))
     axes.legend(**_SMALL)
-    return _png(figure)
+    return png_of(figure)
 
 
-def _figure(panels: int) -> tuple[Figure, list[Axes]]:
+def figure_of(panels: int, size: tuple[float, float] | None = None) -> tuple[Figure, list[Axes]]:
+    """A figure and its axes, three a row. `size`: inches of the whole."""
     columns = min(panels, 3)
     rows = math.ceil(panels / columns)
     # not pyplot: it keeps global state
-    size = (8.4, 4.0) if panels == 1 else (3.6 * columns, 3.1 * rows)
-    figure = Figure(figsize=size, layout="constrained")
+    usual = (8.4, 4.0) if panels == 1 else (3.6 * columns, 3.1 * rows)
+    figure = Figure(figsize=size or usual, layout="constrained")
     FigureCanvasAgg(figure)
     found = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in found[panels:]:
@@ -149,7 +150,8 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
     return figure, found[:panels]
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """The figure as a PNG."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""How the report looks: on a screen, on a telephone, on paper."""
+"""How the report looks: on a light and a dark screen, on a telephone, on paper."""
 
 STYLE = """
 body { margin: 0; background: #f7f6f2; color: #22302a; font: 15px/1.5 system-ui, "Segoe UI", sans-serif; }
@@ -26,5 +26,19 @@ pre { overflow-x: auto; background: #f0efe9; padding: 8px; font-size: 12px; }
 summary { color: #66726c; margin: 6px 0; cursor: pointer; }
 ul { margin: 0; padding-left: 20px; }
 li { margin: 4px 0; }
+@media (prefers-color-scheme: dark) {
+  body { background: #171b19; color: #dfe6e2; }
+  section { background: #212724; border-color: #36403b; }
+  h2 { color: #86c9a5; }
+  .big { color: #ff9466; }
+  th { border-color: #86c9a5; }
+  td { border-color: #36403b; }
+  .note, .facts td:first-child, summary { color: #9db0a6; }
+  code, pre { background: #2c3430; }
+  .state-stopped td { color: #85928b; }
+  .state-failed td, h3 { color: #ff8a80; }
+  .state-running td { color: #7cc7e8; }
+  img { background: #fff; border-radius: 6px; padding: 6px; box-sizing: border-box; }
+}
 @media print { body { background: #fff; } section { break-inside: avoid; } }
 """

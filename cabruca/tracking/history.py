@@ -16,10 +16,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cabruca.tracking.files import plain, to_json, write_atomic
-from cabruca.train.protocols import Record
+
+if TYPE_CHECKING:  # a reader of rows, such as the monitor, needs no torch
+    from cabruca.train.protocols import Record
 
 Row = dict[str, Any]
 
@@ -32,12 +34,13 @@ def read_rows(path: Path) -> Iterator[Row]:
         return
     with path.open("rb") as file:
         for line in file:
-            row = _parse(line)
+            row = parse_row(line)
             if row is not None:
                 yield row
 
 
-def _parse(line: bytes) -> Row | None:
+def parse_row(line: bytes) -> Row | None:
+    """A line as a row; None of what is none."""
     try:
         row = json.loads(line)
     except ValueError:  # half a line, or the zeros that a power cut can leave

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from cabruca.errors import CheckpointError, RunError
 from cabruca.tracking.run_dir import RunDir
-from cabruca.train import checkpoint
+from cabruca.train import sidecar
 
 Condition = Literal["intact", "damaged", "missing", "no sidecar", "whole, not vouched for"]
 
@@ -53,12 +53,25 @@ def kept_by(run: RunDir) -> list[Kept]:
     Raises:
         RunError: there is none.
     """
-    folder = run.checkpoints
-    paths = {*folder.glob("*.pth"), *(path.with_suffix(".pth") for path in folder.glob("[!.]*.json"))}
+    paths = paths_in(run.checkpoints)
     if not paths:
         raise RunError(f"run {run.path} has kept no checkpoint; train an epoch first, or give another run")
-    found = [_look_at(path) for path in paths]
+    return in_order([look_at(path) for path in paths])
+
+
+def in_order(found: Iterable[Kept]) -> list[Kept]:
+    """Best and latest first, then by number."""
     return sorted(found, key=lambda one: (one.number is not None, one.number or 0, one.path.name))
+
+
+def paths_in(folder: Path) -> set[Path]:
+    """Checkpoints in a folder, also those of which only the sidecar is left."""
+    return {*folder.glob("*.pth"), *(path.with_suffix(".pth") for path in folder.glob("[!.]*.json"))}
+
+
+def goes_on_from(run: RunDir) -> Path | None:
+    """The checkpoint that `--resume auto` would take: the newest intact one, whatever it is called."""
+    return sidecar.newest_intact(run.checkpoints)
 
 
 def verified(found: Sequence[Kept]) -> list[Kept]:
@@ -67,6 +80,8 @@ def verified(found: Sequence[Kept]) -> list[Kept]:
 
 
 def _read(one: Kept) -> Kept:
+    from cabruca.train import checkpoint  # here: it needs torch, and looking at sidecars does not
+
     try:
         checkpoint.read(one.path)
     except CheckpointError:
@@ -74,15 +89,16 @@ def _read(one: Kept) -> Kept:
     return replace(one, condition="whole, not vouched for")
 
 
-def _look_at(path: Path) -> Kept:
-    sidecar = checkpoint.sidecar_of(path)
+def look_at(path: Path) -> Kept:
+    """One checkpoint; its file is read, for the sha256."""
+    facts = sidecar.sidecar_of(path)
     condition: Condition = "intact"
-    if sidecar is None:
-        sidecar = _unproved(path.with_suffix(".json"))
+    if facts is None:
+        facts = _unproved(path.with_suffix(".json"))
         told = path.with_suffix(".json").is_file()
         condition = "missing" if not path.is_file() else "damaged" if told else "no sidecar"
     size = path.stat().st_size if path.is_file() else 0
-    return Kept(path, sidecar.get("epoch"), sidecar.get("step"), sidecar.get("metric"), size, condition)
+    return Kept(path, facts.get("epoch"), facts.get("step"), facts.get("metric"), size, condition)
 
 
 def _unproved(path: Path) -> dict[str, Any]:
@@ -132,24 +148,30 @@ def prune(run: RunDir, keep: int, *, dry_run: bool = False) -> Pruning:
     """
     there = kept_by(run)
     numbered = sorted((one for one in there if one.number is not None), key=lambda one: one.number or 0)
-    newest = checkpoint.newest_intact(run.checkpoints)
+    newest = goes_on_from(run)
     old = numbered[: len(numbered) - keep] if keep < len(numbered) else []
     gone = [one.path for one in old if one.path != newest]
-    freed = _bytes_freed([path for path in gone if path.is_file()])
+    freed = bytes_freed([path for path in gone if path.is_file()])
     if not dry_run:
         for path in gone:
-            _remove(path)
+            remove(path)
     return Pruning(tuple(gone), tuple(one.path for one in there if one.path not in gone), freed)
 
 
-def _bytes_freed(paths: list[Path]) -> int:
+def bytes_freed(paths: Sequence[Path]) -> int:
+    """What the disk gets back when these go: a file with a second name that stays frees nothing."""
     stats = [path.stat() for path in paths]
     names = Counter((s.st_dev, s.st_ino) for s in stats)
     last = {(s.st_dev, s.st_ino): s.st_size for s in stats if names[s.st_dev, s.st_ino] >= s.st_nlink}
     return sum(last.values())
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a checkpoint and its sidecar.
+
+    Raises:
+        CheckpointError: the disk refused.
+    """
     try:
         path.unlink(missing_ok=True)  # before its sidecar: a sidecar alone is harmless, a file alone is not vouched for
         path.with_suffix(".json").unlink(missing_ok=True)

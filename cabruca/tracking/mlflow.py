@@ -44,7 +44,7 @@ class MLflowTracker(BaseCallback):
 
     A resumed run goes on in the MLflow run of its folder, found by the tag `cabruca.run_dir`, and first sends epochs
     that a killed process had saved and not sent. Files are sent when the run ends: configuration, history, log, notes,
-    plots, validation pictures, `checkpoint_best`, and that checkpoint once more as a model that
+    model card, plots, validation pictures, `checkpoint_best`, and that checkpoint once more as a model that
     `mlflow.pyfunc.load_model` loads. A run that is interrupted sends none of them: there is no time for it, and the run
     that goes on will.
 
@@ -155,7 +155,8 @@ def send_lost(client: Any, metric: Callable[..., Any], run_id: str, run_dir: Run
 
 def send_records(client: Any, run_id: str, run_dir: RunDir) -> None:
     """A run's small files and its plots."""
-    for file in (run_dir.environment, run_dir.metrics, run_dir.history, run_dir.log, run_dir.path / "notes.json"):
+    small = (run_dir.environment, run_dir.metrics, run_dir.history, run_dir.log, run_dir.path / "notes.json")
+    for file in (*small, run_dir.model_card):
         if file.is_file():
             client.log_artifact(run_id, str(file))
     _send_folder(client, run_id, run_dir.plots)

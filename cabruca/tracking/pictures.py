@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 from PIL import Image
 
@@ -25,6 +26,11 @@ class PictureWriter(BaseCallback):
             Image.fromarray(picture.rgb).save(data, format="png")
             self._folder.mkdir(parents=True, exist_ok=True)
             write_atomic(self._folder / f"val_{_file_name(picture.name)}.png", data.getvalue(), durable=False)
+
+
+def plots_of(run_dir: RunDir) -> dict[str, Path]:
+    """`plots/<stem>` -> PNG of the run, those that are there."""
+    return {f"plots/{file.stem}": file for file in sorted(run_dir.plots.glob("*.png"))}
 
 
 def _file_name(name: str) -> str:

@@ -20,6 +20,7 @@ from rich.progress import Progress as Bar
 from cabruca.config.schema import Config
 from cabruca.tracking.files import to_json
 from cabruca.tracking.secrets import hide
+from cabruca.tracking.short import duration, short_number
 from cabruca.train.protocols import BaseCallback, Record, RunInfo, TrainResult
 
 WAIT_HINT = 0.2
@@ -114,7 +115,7 @@ class PlainProgress(BaseCallback):
 
     def _line(self, record: Record) -> str:
         m = record.metrics
-        best = "-" if self._best is None else f"{self._best[0]:.4g}@{self._best[1]}"
+        best = "-" if self._best is None else _at(*self._best)
         rate = next((v for k, v in m.items() if k.startswith("lr/") and k.endswith("heads")), None)
         if rate is None:
             rate = next((v for k, v in m.items() if k.startswith("lr/")), math.nan)
@@ -245,24 +246,10 @@ def arithmetic(info: RunInfo) -> str:
     )
 
 
-def duration(seconds: float) -> str:
-    """`45s`, `12m`, `3h05`, `2d04h`: at most six characters."""
-    if not math.isfinite(seconds):
-        return "-"
-    minutes, hours = int(seconds // 60), int(seconds // 3600)
-    if minutes < 1:
-        return f"{int(seconds)}s"
-    if hours < 1:
-        return f"{minutes}m{int(seconds % 60):02d}"
-    return f"{hours}h{minutes % 60:02d}" if hours < 24 else f"{hours // 24}d{hours % 24:02d}h"
-
-
-def short_number(value: float | None, digits: int = 4) -> str:
-    """At most `digits` significant digits and seven characters."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    texts = (f"{value:.{n}g}" for n in range(digits, 0, -1))
-    return next((text for text in texts if len(text) <= 7), f"{value:.0e}")
+def _at(value: float, epoch: int) -> str:
+    """`0.7123@12`, with as many digits as ten characters have room for."""
+    texts = (f"{value:.{n}g}@{epoch}" for n in range(4, 0, -1))
+    return next((text for text in texts if len(text) <= 10), f"{value:.0e}@{epoch}")
 
 
 def _rate(value: float) -> str:

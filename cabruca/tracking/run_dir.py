@@ -3,7 +3,7 @@
 ::
 
     <output_dir>/<experiment_name>/
-      config.yaml  environment.json  status.json  train.log
+      config.yaml  environment.json  status.json  train.log  MODEL_CARD.md
       metrics.jsonl  training_history.json
       checkpoints/  tensorboard/  plots/  predictions/
 
@@ -58,6 +58,10 @@ class RunDir:
     @property
     def history(self) -> Path:
         return self.path / "training_history.json"
+
+    @property
+    def model_card(self) -> Path:
+        return self.path / "MODEL_CARD.md"
 
     @property
     def checkpoints(self) -> Path:

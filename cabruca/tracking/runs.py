@@ -84,7 +84,7 @@ def read_story(run: RunDir) -> Story:
     if not isinstance(epochs, list) or not epochs:
         raise RunError(f"run {run.path} has no completed epoch to compare (training_history.json); wait for one")
     monitor = str(settings["training.monitor_metric"])
-    best = _best_place(history.get(monitor) or [], minimize=bool(settings["training.minimize_metric"]))
+    best = best_place(history.get(monitor) or [], minimize=bool(settings["training.minimize_metric"]))
     return Story(run.name, settings, history, best, monitor)
 
 
@@ -112,7 +112,8 @@ def _dotted(values: Mapping[str, Any], known: set[str], prefix: str = "") -> dic
     return out
 
 
-def _best_place(values: Sequence[Any], *, minimize: bool) -> int | None:
+def best_place(values: Sequence[Any], *, minimize: bool) -> int | None:
+    """Index of the best number, the first of equal ones; None where there is none."""
     found = [(v, i) for i, v in enumerate(values) if isinstance(v, int | float) and math.isfinite(v)]
     if not found:
         return None

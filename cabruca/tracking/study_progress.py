@@ -20,8 +20,8 @@ from rich.text import Text
 
 from cabruca.config.study import Study
 from cabruca.tracking.files import to_json
-from cabruca.tracking.progress import duration, short_number
 from cabruca.tracking.secrets import hide
+from cabruca.tracking.short import duration, short_number
 from cabruca.tracking.study_state import StudyState, TrialState
 from cabruca.tracking.study_tables import (
     epochs,

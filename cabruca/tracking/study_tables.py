@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cabruca.config.study import Study
-from cabruca.tracking.progress import duration, short_number
+from cabruca.tracking.short import duration, short_number
 from cabruca.tracking.study_state import ENDED, StudyState, TrialPhase, TrialState
 
 STYLES = {"running": "cyan", "finished": "green", "stopped": "dim", "failed": "red", "interrupted": "yellow"}
@@ -224,10 +224,12 @@ def epochs(count: int) -> str:
     return f"{count} epoch{'' if count == 1 else 's'}"
 
 
-def leaderboard_text(study: Study, state: StudyState, *, width: int = 80) -> str:
-    """The table as plain lines that stay whole in a pipe."""
+def leaderboard_text(study: Study, state: StudyState, *, width: int = 80, color: bool = False) -> str:
+    """The table as lines that stay whole in a pipe. `color`: with a terminal's colours."""
     out = io.StringIO()
-    console = Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    console = Console(
+        file=out, width=width, color_system="standard" if color else None, force_terminal=color, legacy_windows=False
+    )
     console.print(leaderboard_table(study, state, width=width))
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
 

@@ -1,4 +1,4 @@
-"""TensorBoard: scalars, learning rates, validation pictures and hyperparameters under `<run>/tensorboard`."""
+"""TensorBoard: scalars, learning rates, pictures, the model card and hyperparameters under `<run>/tensorboard`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from cabruca.config.schema import Config
 from cabruca.tracking.files import to_json
 from cabruca.tracking.guarded import interrupted
+from cabruca.tracking.pictures import plots_of
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.scalars import best_scalar, finite, flatten, step_scalars
 from cabruca.tracking.study_place import StudyPlace
@@ -19,7 +20,7 @@ HPARAM_SECTIONS = ("model", "data", "optimizer", "scheduler", "loss", "training"
 
 
 class TensorBoardTracker(BaseCallback):
-    """Every record at its optimizer step.
+    """Every record at its optimizer step; when the run is over, the pictures of `plots/` and the model card.
 
     A resumed run writes one more event file into the same folder, with `purge_step`, so that TensorBoard hides
     what an undisturbed run would not have. The HPARAMS tab gets one row a run, with the configuration and `best/...`,
@@ -38,6 +39,7 @@ class TensorBoardTracker(BaseCallback):
         self._monitor = config.training.monitor_metric
         self._within = within
         self._config: Mapping[str, Any] = {}
+        self._run_dir, self._step = run_dir, 0
         self._folder = str(run_dir.tensorboard)
         self._writer: SummaryWriter | None = None
 
@@ -56,6 +58,7 @@ class TensorBoardTracker(BaseCallback):
 
     def on_epoch(self, record: Record) -> None:
         self._scalars(finite(record), record.step)
+        self._step = record.step
         assert self._writer is not None
         self._writer.flush()
 
@@ -64,7 +67,20 @@ class TensorBoardTracker(BaseCallback):
             return
         if (result is not None or self._within is not None) and not interrupted(result, error):
             self._hyperparameters(result)
+        if not interrupted(result, error):
+            self._plots()
         self._writer.close()
+
+    def _plots(self) -> None:
+        import numpy as np
+        from PIL import Image
+
+        assert self._writer is not None
+        for name, file in plots_of(self._run_dir).items():
+            with Image.open(file) as picture:
+                self._writer.add_image(name, np.asarray(picture.convert("RGB")), self._step, dataformats="HWC")
+        if self._run_dir.model_card.is_file():
+            self._writer.add_text("model card", self._run_dir.model_card.read_text(encoding="utf-8"), self._step)
 
     def _hyperparameters(self, result: TrainResult | None) -> None:
         # not `add_hparams`: it would make a second run, in a folder named by the second

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from cabruca.config.schema import Config
+from cabruca.tracking.carding import ModelCard
+from cabruca.tracking.charting import Charts
 from cabruca.tracking.guarded import Guarded
 from cabruca.tracking.mlflow import MLflowTracker
 from cabruca.tracking.pictures import PictureWriter
@@ -30,16 +32,19 @@ PATIENCE_S = {"mlflow": 600.0}
 """How long the end of a run waits for what sends large files; of the others, seconds as `Guarded` says."""
 
 
-def trackers_of(run_dir: RunDir, config: Config, *, within: StudyPlace | None = None) -> list[Callback]:
+def trackers_of(
+    run_dir: RunDir, config: Config, *, within: StudyPlace | None = None, task: Mapping[str, Any] | None = None
+) -> list[Callback]:
     """The run's writers of pictures and trackers, each guarded. Trackers come last: at the end they send the files.
 
     Args:
         within: of a trial, its place in its study; without a study's MLflow run the trial has none either.
+        task: `state()` of the run's task, for the model card.
     """
     chosen: dict[str, Callable[..., Any]] = {}
     if config.validation.save_predictions:
         chosen["pictures"] = PictureWriter
-    chosen["results plot"] = ResultsPlot
+    chosen |= {"results plot": ResultsPlot, "charts": Charts, "model card": partial(ModelCard, task=task or {})}
     trackers = {name: make for name, make in TRACKERS.items() if getattr(config.tracking, name)}
     if within is not None:
         trackers = {name: partial(make, within=within) for name, make in trackers.items()}

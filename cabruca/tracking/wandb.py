@@ -1,4 +1,4 @@
-"""Weights & Biases: configuration, scalars, validation pictures; offline where WANDB_MODE says so or no key is."""
+"""Weights & Biases: configuration, scalars, pictures, the model card; offline where WANDB_MODE says so or no key is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from cabruca.commands import command
 from cabruca.config.schema import Config
+from cabruca.tracking.pictures import plots_of
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.scalars import best_scalar, finite, step_scalars
 from cabruca.tracking.secrets import hide
@@ -103,12 +104,21 @@ class WandbTracker(BaseCallback):
             return
         if result is not None:
             self._run.summary.update(best_scalar(result, self._monitor))
+        self._send_files()
         files, offline = str(self._run.dir), bool(getattr(self._run, "offline", False))
         self._run.finish(exit_code=0 if result is not None else 1)
         if offline:
             folder = files.removesuffix("/files")
             send = command("sync", folder, program="wandb")
             _log.info("W&B kept this run offline; send it with: %s", send, extra=None if self._within else NOTICE)
+
+    def _send_files(self) -> None:
+        plots = {name: self._wandb.Image(str(file)) for name, file in plots_of(self._run_dir).items()}
+        if plots:
+            self._run.log(plots)
+        if self._run_dir.model_card.is_file():
+            card = str(self._run_dir.model_card.resolve())
+            self._run.save(card, base_path=str(self._run_dir.path.resolve()), policy="now")
 
 
 def _has_key() -> bool:

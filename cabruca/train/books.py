@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 from cabruca.config.schema import Config
+from cabruca.train.checkpoint import BESIDE
 from cabruca.train.device import memory
 from cabruca.train.learner import Learner
 from cabruca.train.meters import Sums
@@ -30,6 +31,7 @@ class Books:
         self.learner, self.place, self.cut = learner, place, cut
         self.sums = Sums()
         self.last_metrics: Metrics = {}
+        self.beside: State = {}
         self._began = time.monotonic()
 
     def restore(self, saved: State) -> None:
@@ -37,6 +39,7 @@ class Books:
         everywhere = Sums.from_state(saved.get("epoch_sums", {}))
         # the saved sums are those of all ranks together: one rank carries them on
         self.sums = everywhere if self.runtime.is_main else replace(everywhere, losses={}, pictures=0)
+        self.beside = dict(saved.get(BESIDE, {}))
 
     def step(self, outcome: Outcome) -> Record:
         """Book an optimizer step; its record has numbers every `training.log_interval` steps."""
@@ -51,6 +54,7 @@ class Books:
         metrics = {**Sums.merge(self.runtime.gather(self.sums)).metrics(), **self.learner.rates()}
         if validation is not None:
             metrics |= {f"val/{name}": value for name, value in validation.metrics.items()}
+            self.beside = dict(validation.beside)
         metrics |= {"time/train_s": self.sums.train_s, "time/epoch_s": self.sums.train_s + validation_s}
         metrics |= memory(self.runtime.device)
         if self.config.training.on_oom == "shrink":
@@ -59,9 +63,10 @@ class Books:
         return metrics
 
     def record(self, metrics: Metrics, validation: Validation | None = None) -> Record:
-        pictures = validation.pictures if validation else ()
         stage = self.place.stage + self.learner.stage.index
-        return Record(self.place.epoch, self.place.step, metrics, stage, pictures)
+        if validation is None:
+            return Record(self.place.epoch, self.place.step, metrics, stage)
+        return Record(self.place.epoch, self.place.step, metrics, stage, validation.pictures, validation.findings)
 
     def save(self) -> Save:
         """A save of now. What the ranks must say together is asked here, because only one of them builds the state."""
@@ -79,6 +84,7 @@ class Books:
             "epoch_sums": sums.to_state(),
             "config": self.config.to_dict(),
             "task": self.task.state(),
+            BESIDE: self.beside,
             "elapsed_s": elapsed,
             **machine_facts(),
         }

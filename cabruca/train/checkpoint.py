@@ -1,14 +1,14 @@
 """Checkpoint files: written so that no kill can leave a broken one, read so that none can run code.
 
 A checkpoint `name.pth` has a sidecar `name.json`, `{epoch, step, metric, bytes, sha256, time}`, that tells other
-programs what is inside without unpickling anything. Both are prepared under hidden temporary names in the same
+programs what is inside without unpickling anything, and holds what validation said beside its metrics (`beside` of the
+state: the operating point). Both are prepared under hidden temporary names in the same
 folder, flushed to disk, and then renamed: the `.pth` first, its `.json` after it. Whoever looks between the two
 renames finds the new `.pth` vouched for by the prepared sidecar, so there is no moment without an intact file.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -23,11 +23,15 @@ from torch import Tensor
 
 from cabruca.errors import CheckpointError
 from cabruca.train.protocols import State
+from cabruca.train.sidecar import Sidecar, is_intact, newest_intact, sha256_of, sidecar_of, temporary_name, vouched
+
+__all__ = ["BESIDE", "FORMAT_VERSION", "amend", "copy", "is_intact", "newest_intact", "read", "sidecar_of", "write"]
 
 FORMAT_VERSION = 1
 """Raised when the keys of a State change their meaning; a reader refuses what is newer than itself."""
 
-Sidecar = dict[str, Any]
+BESIDE = "beside"
+"""Key of a State whose mapping goes into the sidecar too."""
 
 
 def write(path: str | Path, state: State, *, metric: float | None) -> None:
@@ -44,7 +48,7 @@ def write(path: str | Path, state: State, *, metric: float | None) -> None:
     path = Path(path)
     state = {"format_version": FORMAT_VERSION, **state}
     _refuse_objects(state, "state")
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # a temporary name left by a kill inside `copy` can be a second name of a good file: never write into it
@@ -53,11 +57,12 @@ def write(path: str | Path, state: State, *, metric: float | None) -> None:
             torch.save(state, file)
             _flush(file.fileno())
         sidecar = {
+            **(state.get(BESIDE) or {}),
             "epoch": state.get("epoch"),
             "step": state.get("step"),
             "metric": metric if metric is not None and math.isfinite(metric) else None,
             "bytes": temporary.stat().st_size,
-            "sha256": _sha256(temporary),
+            "sha256": sha256_of(temporary),
             "time": time.time(),
         }
         _publish(temporary, path, sidecar)
@@ -82,7 +87,7 @@ def copy(src: str | Path, dst: str | Path) -> None:
     sidecar = sidecar_of(src)
     if sidecar is None:
         raise CheckpointError(f"checkpoint {src} has no sidecar that matches it; write it again before copying it")
-    temporary = _temporary(dst)
+    temporary = temporary_name(dst)
     try:
         dst.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
@@ -99,6 +104,29 @@ def copy(src: str | Path, dst: str | Path) -> None:
         temporary.unlink(missing_ok=True)  # renaming one name of a file onto another name of it leaves both
 
 
+def amend(path: str | Path, facts: dict[str, Any]) -> None:
+    """Put `facts` into the sidecar of `path`, whose other keys stay, atomically; the `.pth` is not touched. One that
+    came without a sidecar gets one.
+
+    Raises:
+        CheckpointError: missing or damaged, or the disk refused.
+    """
+    path = Path(path)
+    sidecar = sidecar_of(path)
+    if sidecar is None:
+        state = read(path)
+        sidecar = {"epoch": state.get("epoch"), "step": state.get("step"), "metric": None}
+        sidecar |= {"bytes": path.stat().st_size, "sha256": sha256_of(path), "time": path.stat().st_mtime}
+    try:
+        _prepare(path, {**sidecar, **facts}).replace(path.with_suffix(".json"))
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path.stem}.json beside {path} could not be written ({_one_line(error)}); free disk space, or mend the "
+            "permissions"
+        ) from error
+
+
 def read(path: str | Path) -> State:
     """Read a checkpoint on the CPU, tensors and plain containers only.
 
@@ -108,7 +136,7 @@ def read(path: str | Path) -> State:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} is not there; give the path of a .pth file, or --resume auto")
-    if _vouched(path) is False:
+    if vouched(path) is False:
         raise CheckpointError(f"checkpoint {path} is damaged (its sha256 is not the one in {path.stem}.json); {_OTHER}")
     state = _load(path)
     if not isinstance(state, dict) or not isinstance(state.get("format_version"), int):
@@ -119,38 +147,6 @@ def read(path: str | Path) -> State:
             f"{FORMAT_VERSION}; install a newer cabruca"
         )
     return state
-
-
-def is_intact(path: str | Path) -> bool:
-    """Whether the file is there and its sidecar's sha256 holds."""
-    return _vouched(Path(path)) is True
-
-
-def newest_intact(folder: str | Path) -> Path | None:
-    """The checkpoint in `folder` that was written last among those that are intact; None where there is none."""
-    folder = Path(folder)
-
-    def age(path: Path) -> tuple[float, int, str]:
-        sidecar = _sidecars(path)[0] if _sidecars(path) else {}
-        # `latest` wins over other names of the same content: it is the one that goes on
-        return float(sidecar.get("time") or 0.0), int(sidecar.get("step") or 0), path.name
-
-    candidates = sorted(folder.glob("*.pth"), key=age, reverse=True) if folder.is_dir() else []
-    return next((path for path in candidates if is_intact(path)), None)
-
-
-def sidecar_of(path: str | Path) -> Sidecar | None:
-    """The sidecar whose sha256 is that of the file, else None."""
-    path = Path(path)
-    if not path.is_file():
-        return None
-    digest: str | None = None
-    for sidecar in _sidecars(path):
-        if sidecar.get("bytes") == path.stat().st_size:
-            digest = digest or _sha256(path)
-            if sidecar.get("sha256") == digest:
-                return sidecar
-    return None
 
 
 _OTHER = "use another checkpoint of the run"
@@ -171,41 +167,22 @@ def _load(path: Path) -> Any:
         raise CheckpointError(f"checkpoint {path} is damaged ({_one_line(error)}); {_OTHER}") from error
 
 
-def _vouched(path: Path) -> bool | None:
-    """True: a sidecar's sha256 holds; False: there are sidecars and none holds; None: there is no sidecar."""
-    if not path.is_file() or not _sidecars(path):
-        return None
-    return sidecar_of(path) is not None
-
-
-def _sidecars(path: Path) -> list[Sidecar]:
-    """The published sidecar and, after a kill between the two renames, the prepared one (newest first)."""
-    out = []
-    for name in (_temporary(path.with_suffix(".json")), path.with_suffix(".json")):
-        try:
-            value = json.loads(name.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(value, dict):
-            out.append(value)
-    return out
-
-
 def _publish(temporary: Path, path: Path, sidecar: Sidecar) -> None:
     """Prepare the sidecar, then rename file and sidecar, then make the renames durable."""
-    prepared = _temporary(path.with_suffix(".json"))
-    with prepared.open("w", encoding="utf-8") as file:
-        json.dump(sidecar, file)
-        file.flush()
-        _flush(file.fileno())
+    prepared = _prepare(path, sidecar)
     temporary.replace(path)
     prepared.replace(path.with_suffix(".json"))
     _flush_folder(path.parent)
 
 
-def _temporary(path: Path) -> Path:
-    """One hidden name a file, so that kills leave at most one behind and the next write removes it."""
-    return path.with_name(f".{path.name}.tmp")
+def _prepare(path: Path, sidecar: dict[str, Any]) -> Path:
+    """The sidecar of `path` on disk, under its hidden name."""
+    prepared = temporary_name(path.with_suffix(".json"))
+    with prepared.open("w", encoding="utf-8") as file:
+        json.dump(sidecar, file)
+        file.flush()
+        _flush(file.fileno())
+    return prepared
 
 
 def _flush(descriptor: int) -> None:
@@ -220,11 +197,6 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _one_line(error: BaseException) -> str:

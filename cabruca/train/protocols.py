@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from cabruca.findings import Findings
 from cabruca.runtime import Runtime
 from cabruca.train.run_info import RunInfo as RunInfo  # noqa: PLC0414 (handed on)
 from cabruca.train.run_info import StageInfo as StageInfo  # noqa: PLC0414
@@ -71,10 +72,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Validation:
-    """What a pass over the validation set found; the loop adds the `val/` in front of each name."""
+    """What a pass over the validation set found; the loop adds the `val/` in front of each name.
+
+    Attributes:
+        pictures: truth beside prediction. findings: plain arrays behind the metrics, for those who draw them.
+        beside: plain facts about the weights that were validated, the same on every rank, that the checkpoints saved
+            from then on carry in their sidecars.
+    """
 
     metrics: Metrics
     pictures: Sequence[Picture] = ()
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    findings: Findings | None = None
 
 
 Autocast = Callable[[], AbstractContextManager[Any]]
@@ -180,13 +189,15 @@ class TaskAround:
 @dataclass(frozen=True)
 class Record:
     """One row: at a logged step or at an epoch's end. `metrics` names are complete (`train/...`, `val/...`, `lr/...`,
-    `time/...`, `memory/...`). `epoch` counts epochs completed (during an epoch: before it), `step` optimizer steps."""
+    `time/...`, `memory/...`). `epoch` counts epochs completed (during an epoch: before it), `step` optimizer steps.
+    `pictures` and `findings` are those of the epoch's validation."""
 
     epoch: int
     step: int
     metrics: Metrics
     stage: int = 0
     pictures: Sequence[Picture] = field(default=())
+    findings: Findings | None = None
 
 
 @dataclass(frozen=True)

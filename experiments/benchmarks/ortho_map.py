@@ -3,8 +3,8 @@
     python experiments/benchmarks/ortho_map.py --data FOLDER --map oil_palm=cacao_tree --epochs 14
 
 FOLDER holds ortho.tif, boxes.geojson (crowns), split_regions.geojson (`split`: train or val) and perhaps
-labelled_area.geojson. What is found is compared with the crowns in map coordinates, region by region: a crown belongs to
-the region its centre lies in, a pair needs an IoU of 0.5 of the polygons. Every command is the command line's.
+labelled_area.geojson. What is found is compared with the crowns in map coordinates, region by region: a crown belongs
+to the region its centre lies in, a pair needs an IoU of 0.5 of the polygons. Every command is the command line's.
 """
 
 from __future__ import annotations

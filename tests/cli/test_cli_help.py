@@ -23,7 +23,7 @@ TRAIN = (
     *("--quiet", "--json"),
 )
 EVALUATE = ["--checkpoint", "--images", "--annotations", "--json", "--map", "--inventory"]
-EVALUATE += ["--workers", "--address", "--no-dashboard"]
+EVALUATE += ["--workers", "--address", "--no-dashboard", "--pictures", "--num-pictures", "--quiet"]
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,23 @@ def test_ten_kills_in_a_row_at_any_moment(tmp_path: Path, calm: Study) -> None:
     code, output = ended(child(study, dry=False))
     assert code == 0, output
     assert_as(calm, study)
+
+
+def test_ten_killed_trials_in_a_row(tmp_path: Path, calm: Study) -> None:
+    """One driver, which loses the process of the trial at work ten times, at any moment."""
+    study = study_in(tmp_path, max_failures=10)
+    driver = child(study, sleep_s=3 * SLEEP_S, dry=False)
+    draw = random.Random(6)
+    for _ in range(10):
+        pids = until(lambda: driver.poll() is not None or trial_pids(study), 60)
+        assert driver.poll() is None, "the study is over before its last kill: make its epochs longer"
+        time.sleep(draw.uniform(0.0, 0.8))
+        for pid in pids.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        until(lambda old=pids: not any(map(psutil.pid_exists, old.values())), 60)
+    code, output = ended(driver)
+    assert code == 0, output
+    deaths = sum("its process died" in str(e.get("text")) for e in events(StudyDir.of(study).results))
+    assert deaths == 10
+    assert_as(calm, study)

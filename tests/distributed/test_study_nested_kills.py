@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import re
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -56,6 +60,38 @@ def test_a_killed_part_of_a_trial_with_workers(tmp_path: Path, calm: Study, vict
     code, output = ended(driver, 250)
     assert code == 0, output
     assert said_at_last(output) == {"most_cpus": 2, "cpus": 0, "groups": [], "processes": []}
+    assert_as(calm, study)
+
+
+def newest_workers(study: Study) -> list[int]:
+    """Process ids, by rank, of the newest workers of the trial that is at work; none where they are not yet."""
+    at_work = [run for run in sorted(StudyDir.of(study).trials.glob("trial_*")) if (run / "train.log").is_file()]
+    said = re.findall(r"workers: (rank 0 .*)", (at_work[-1] / "train.log").read_text()) if at_work else []
+    pids = [int(pid) for pid in re.findall(r"is process (\d+)", said[-1])] if said else []
+    return pids if all(map(psutil.pid_exists, pids)) else []
+
+
+def test_ten_killed_workers_in_a_row(tmp_path: Path, calm: Study) -> None:
+    """Now rank 0, now rank 1, at any moment, over both trials."""
+    base = {**BASE, "distributed__max_failures": 10}
+    study = line_study(tmp_path, base=base, workers_per_trial=2, **KEYS)
+    driver = child(study, sleep_s=0.3, dry=False, cpus=2)
+    draw = random.Random(7)
+    for kill in range(10):
+        pids = until(lambda: driver.poll() is not None or newest_workers(study), 60)
+        assert driver.poll() is None, driver.communicate()[0]
+        time.sleep(draw.uniform(0.0, 1.5))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids[kill % 2], signal.SIGKILL)
+        until(lambda old=pids: not any(map(psutil.pid_exists, old)), 60)
+    code, output = ended(driver, 250)
+    assert code == 0, output
+    assert said_at_last(output) == {"most_cpus": 2, "cpus": 0, "groups": [], "processes": []}
+    assert_as(calm, study)
+
+
+def assert_as(calm: Study, study: Study) -> None:
+    """Same trials, parameters, values of every epoch, ends; nothing doubled or lost."""
     ours, theirs = story(study), story(calm)
     assert list(ours) == list(theirs)
     for number, trial in theirs.items():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
@@ -12,6 +14,7 @@ from study_books_line import session
 from study_line import line_study, story
 
 from cabruca.config.study import Study
+from cabruca.distributed.study_storage import open_storage
 from cabruca.tracking.study_dir import StudyDir
 
 KEYS: dict[str, Any] = {"scheduler": {"type": "none"}, "max_epochs": 2, "max_concurrent_trials": 2}
@@ -89,3 +92,58 @@ def test_a_kill_while_a_wider_study_is_made(tmp_path: Path, monkeypatch: pytest.
         assert trial.values == told[trial.number]["ends"][0][2]
         there = optuna.distributions.CategoricalDistribution(("adam", "adamw", "sgd"))
         assert trial.distributions["optimizer.type"] == there
+
+
+def damage(path: Path, how: str) -> None:
+    """As a power cut may leave it."""
+    if how == "zeros within":
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 3)
+            file.write(bytes(path.stat().st_size // 3))
+    elif how == "no database":
+        path.write_bytes(b"\x01" * 5000)
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("how", ["zeros within", "no database", "half of it"])
+def test_a_damaged_file_is_set_aside_and_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    study = line_study(tmp_path, search_space=space("adam", "sgd"), num_trials=14, **KEYS)
+    work(study, monkeypatch, 3)
+    before, path = facts(study), StudyDir.of(study).optuna_db
+    damage(path, how)
+    damaged = path.read_bytes()
+    assert work(study, monkeypatch, 1) == [3]
+    assert facts(study)[:3] == before
+    assert path.with_name("optuna.db.damaged").read_bytes() == damaged
+
+
+def test_nobody_waits_for_the_disk(tmp_path: Path) -> None:
+    """The journal is what a power cut must not take."""
+    storage: Any = open_storage(tmp_path / "optuna.db")
+    with storage._file._backend.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 0
+
+
+def test_optuna_dashboard_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the driver has it open, too."""
+    optuna_dashboard = pytest.importorskip("optuna_dashboard")
+    study = line_study(tmp_path, search_space=space("adam", "sgd"), num_trials=14, **KEYS)
+    with session(study, monkeypatch) as driver:
+        number = driver.begin()
+        driver.report(number, 1, 0.25)
+        app = optuna_dashboard.wsgi(f"sqlite:///{StudyDir.of(study).optuna_db}")
+        (told,) = ask(app, "/api/studies")["study_summaries"]
+        assert told["study_name"] == "line"
+        (trial,) = ask(app, f"/api/studies/{told['study_id']}?after=0")["trials"]
+    assert (trial["number"], trial["state"]) == (0, "Running")
+    assert [(value["step"], value["value"]) for value in trial["intermediate_values"]] == [(1, 0.25)]
+    assert {param["name"] for param in trial["params"]} == set(space())
+
+
+def ask(app: Any, path: str) -> Any:
+    """What a page of the dashboard is told."""
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    environ["PATH_INFO"], _, environ["QUERY_STRING"] = path.partition("?")
+    return json.loads(b"".join(app(environ, lambda status, headers: None)))

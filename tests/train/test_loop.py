@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from memory_reporter import MemoryReporter
 from cabruca.errors import CheckpointError, ConfigError, TrainingDiverged
 from cabruca.runtime import Runtime
 from cabruca.train import loop
-from cabruca.train.protocols import Record, State
+from cabruca.train.protocols import Record, State, Validation
 
 
 def test_records_hold_means_over_pictures_under_fixed_names() -> None:
@@ -142,6 +143,25 @@ def test_the_state_holds_what_the_contract_names() -> None:
     }
     assert set(reporter.state["model"]) == {"slope", "offset", "spare", "met_large"}
     assert reporter.state["task"] == {"truth": [3.0, -1.0]}
+
+
+class TellingTask(LineTask):
+    """A validation that says something beside its metrics."""
+
+    def validate(self, *args: Any, epoch: int, **rest: Any) -> Validation:
+        return replace(super().validate(*args, epoch=epoch, **rest), beside={"fact": {"after": epoch}})
+
+
+def test_checkpoints_carry_what_the_last_validation_said() -> None:
+    _, reporter = go(TellingTask(), validation={"frequency": 3}, reporter=MemoryReporter(stop_at_step=14))
+    assert [(record.epoch, state["beside"]) for record, state, _, _ in reporter.saves] == [
+        (1, {}),
+        (2, {}),
+        (3, {"fact": {"after": 3}}),
+        (3, {"fact": {"after": 3}}),  # stopped in the middle of epoch 4
+    ]
+    _, resumed = go(LineTask(), reporter=MemoryReporter(resume_from=reporter.state, save_at_step=15))
+    assert [state["beside"] for _, state, _, _ in resumed.saves] == [{"fact": {"after": 3}}, {}]
 
 
 def test_weights_alone_begin_a_new_stage() -> None:

@@ -1,0 +1,123 @@
+"""The working folder of a prediction: what is done so far, so that a kill at any moment costs seconds of work.
+
+`crowns.jsonl` and `grid.jsonl` only grow; `state.json`, replaced as a whole, says how many bytes of them count, and
+holds everything that the next window needs. What was written after the last state is cut off and made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cabruca.errors import RunError
+from cabruca.predict.rows import Row
+from cabruca.tracking.files import write_atomic
+
+LOGS = ("crowns", "grid")
+
+State = dict[str, Any]
+"""Plain values, as JSON holds them."""
+
+
+def folder_of(out: Path) -> Path:
+    """`farm.gpkg.partial` beside `farm.gpkg`."""
+    return out.with_name(f"{out.name}.partial")
+
+
+class Journal:
+    """Opened by one process at a time.
+
+    Args:
+        out: the map's name. job: everything that the result depends on, name -> text.
+
+    Raises:
+        RunError: another process is at work on it; it was begun with other settings.
+    """
+
+    def __init__(self, out: Path, job: Mapping[str, str]) -> None:
+        self.folder = folder_of(out)
+        self._job = dict(job)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._claim = _claimed(self.folder)
+        self.state = self._read_state()
+        for name in LOGS:
+            path = self._path(name)
+            path.touch()
+            os.truncate(path, self.state.get("bytes", {}).get(name, 0))
+        self._files = {name: self._path(name).open("ab") for name in LOGS}
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a state to go on from."""
+        return bool(self.state)
+
+    def append(self, name: str, rows: Iterable[Row]) -> None:
+        """Rows of `crowns` or `grid`; they count from the next `save` on."""
+        for row in rows:
+            self._files[name].write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+
+    def save(self, state: State) -> None:
+        """Make everything so far count."""
+        sizes = {}
+        for name, file in self._files.items():
+            file.flush()
+            os.fsync(file.fileno())
+            sizes[name] = file.tell()
+        self.state = {**state, "job": self._job, "bytes": sizes}
+        write_atomic(self.folder / "state.json", json.dumps(self.state, separators=(",", ":")))
+
+    def rows(self, name: str) -> Iterator[Row]:
+        """All rows, as a stream."""
+        self._files[name].flush()
+        with self._path(name).open("rb") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        for file in self._files.values():
+            file.close()
+        self._claim.close()
+
+    def remove(self) -> None:
+        """The map is finished: the folder is not needed any more."""
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.jsonl"
+
+    def _read_state(self) -> State:
+        try:
+            state: State = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise RunError(f"'{self.folder}' is damaged; remove it and begin anew without --resume") from error
+        before = state.get("job", {})
+        other = sorted(k for k in self._job.keys() | before.keys() if self._job.get(k) != before.get(k))
+        if other:
+            told = ", ".join(f"{k}: {before.get(k)} then, {self._job.get(k)} now" for k in other)
+            raise RunError(
+                f"'{self.folder}' was begun with other settings ({told}); go on with those, or remove the folder"
+            )
+        return state
+
+
+def _claimed(folder: Path) -> Any:
+    """A lock that ends with its process, however that ends."""
+    file = (folder / "lock").open("a")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows: no lock
+        pass
+    except OSError as error:
+        file.close()
+        raise RunError(f"another process is at work on '{folder}'; wait for it, or end it") from error
+    return file

@@ -1,0 +1,117 @@
+"""Dense outputs of a raster on their way to GeoTIFF: flat files in the working folder, written window by window.
+
+A flat file begins as all zeros, which a disk need not store; so "unknown" is what zero stands for. Writing the same
+window twice changes nothing, which is what makes going on after a kill exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cabruca.data.cog import write_cog
+from cabruca.predict.found import Look, cells_of
+from cabruca.predict.picture import Picture
+from cabruca.predict.windows import STRIDE_PX
+from cabruca.structures import IGNORE
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One raster: its file's ending, pixel type, the value of unknown pixels, grid px a pixel."""
+
+    name: str
+    dtype: str
+    nodata: int
+    side_px: int
+
+    def hw(self, grid_hw: tuple[int, int]) -> tuple[int, int]:
+        return (-(-grid_hw[0] // self.side_px), -(-grid_hw[1] // self.side_px))
+
+    def encoded(self, values: Array) -> Array:
+        """Unknown becomes 0."""
+        return IGNORE - values if self.dtype == "uint8" else values - np.float32(self.nodata)
+
+    def decoded(self, values: Array) -> Array:
+        return IGNORE - values if self.dtype == "uint8" else values + np.float32(self.nodata)
+
+
+SEMANTIC = Kind("semantic", "uint8", IGNORE, 1)
+DENSITY = Kind("canopy_density", "float32", -1, STRIDE_PX)
+SHADE = Kind("shade", "float32", -1, STRIDE_PX)
+KINDS = (SEMANTIC, DENSITY, SHADE)
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The dense outputs of one picture.
+
+    Args:
+        scratch: working folder. number: of the picture.
+    """
+
+    scratch: Path
+    number: int
+    picture: Picture
+
+    def write(self, look: Look) -> None:
+        """The core of one window."""
+        x0, y0, x1, y1 = look.window.core
+        if look.semantic is not None:
+            self._put(SEMANTIC, look.semantic, (y0, y1, x0, x1))
+        cells = cells_of(look.window, self.picture.grid_hw)
+        if look.density is not None:
+            self._put(DENSITY, look.density, cells)
+        if look.shade is not None:
+            self._put(SHADE, look.shade, cells)
+
+    def publish(self, folder: Path) -> list[Path]:
+        """Write the GeoTIFFs of what there is, `<image>.<kind>.tif` each; the flat files go.
+
+        Raises:
+            OSError: the disk is full, or the folder may not be written.
+        """
+        written = []
+        for kind in KINDS:
+            if not self._file(kind).is_file():
+                continue
+            a, b, c, d, e, f = self.picture.affine
+            s = kind.side_px
+            path = folder / f"{Path(self.picture.name).stem}.{kind.name}.tif"
+            write_cog(
+                path,
+                lambda y0, x0, y1, x1, kind=kind: self._part(kind, y0, x0, y1, x1),  # type: ignore[misc]
+                kind.hw(self.picture.grid_hw),
+                kind.dtype,
+                nodata=kind.nodata,
+                affine=(a * s, b * s, c, d * s, e * s, f) if self.picture.crs else None,
+                crs=self.picture.crs,
+                nearest=kind is SEMANTIC,
+            )
+            written.append(path)
+        for kind in KINDS:
+            self._file(kind).unlink(missing_ok=True)
+        return written
+
+    def _file(self, kind: Kind) -> Path:
+        return self.scratch / f"{self.number}.{kind.name}.flat"
+
+    def _put(self, kind: Kind, values: Array, cells: tuple[int, int, int, int]) -> None:
+        path, hw = self._file(kind), kind.hw(self.picture.grid_hw)
+        size = hw[0] * hw[1] * np.dtype(kind.dtype).itemsize
+        if not path.is_file() or path.stat().st_size != size:
+            with path.open("ab") as file:
+                file.truncate(size)
+        r0, r1, c0, c1 = cells
+        plane = np.memmap(path, dtype=kind.dtype, mode="r+", shape=hw)  # let go of at once: its pages are no memory
+        plane[r0:r1, c0:c1] = kind.encoded(values)
+
+    def _part(self, kind: Kind, y0: int, x0: int, y1: int, x1: int) -> Array:
+        plane = np.memmap(self._file(kind), dtype=kind.dtype, mode="r", shape=kind.hw(self.picture.grid_hw))
+        return kind.decoded(np.array(plane[y0:y1, x0:x1]))

@@ -1,0 +1,278 @@
+"""From a plan to a map: rasters one after the other, windows in order, everything on disk as it comes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import shapely
+from shapely import affinity
+
+from cabruca.data.area import read_area
+from cabruca.data.sparse import Blocks
+from cabruca.errors import DataError, RunError
+from cabruca.predict.found import Reading
+from cabruca.predict.journal import Journal, folder_of
+from cabruca.predict.picture import Picture, open_picture
+from cabruca.predict.plan import Plan
+from cabruca.predict.planes import Planes
+from cabruca.predict.pool import Pool, Windows
+from cabruca.predict.reading import Reader
+from cabruca.predict.rows import Row
+from cabruca.predict.state import restore, to_plain
+from cabruca.predict.stitch import Stitcher
+from cabruca.predict.sweep import Sweep
+from cabruca.predict.vector import CROWNS, PLOTS, files_of, format_of, grid_fields, write_map
+from cabruca.predict.windows import Grid, Window
+
+SAVE_S = 10.0
+"""Seconds of work that a kill may cost."""
+
+
+class Watcher(Protocol):
+    """Who looks on."""
+
+    def say(self, line: str) -> None:
+        """Something a person should know."""
+        ...
+
+    def progress(self, picture: Picture, done_px: int, crowns: int) -> None:
+        """Grid px of `picture` that are done, and its crowns so far."""
+        ...
+
+    def stop_asked(self) -> bool:
+        """Whether to save and stop; asked after every batch."""
+        ...
+
+
+class Silent:
+    """Nobody looks on."""
+
+    def say(self, line: str) -> None:
+        pass
+
+    def progress(self, picture: Picture, done_px: int, crowns: int) -> None:
+        pass
+
+    def stop_asked(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of it. `finished` False: stopped and saved. `crowns`: of the map. `seconds`: of this process."""
+
+    finished: bool
+    out: Path
+    crowns: int
+    area_ha: float | None
+    rasters: tuple[Path, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture with its grid, and the area wanted in grid px (None: all of it)."""
+
+    number: int
+    picture: Picture
+    grid: Grid
+    area: Any
+
+
+def check_output(out: Path, *, resume: bool) -> None:
+    """Before minutes of work.
+
+    Raises:
+        RunError: the map is there already, or was begun and --resume is not given. DataError: no such format or folder.
+    """
+    format_of(out)
+    if not out.parent.is_dir():
+        raise DataError(f"--out '{out}': there is no folder '{out.parent}'; make it, or choose another")
+    taken = [path for path in dict.fromkeys(files_of(out).values()) if path.exists()]
+    if taken and not resume:
+        raise RunError(f"'{taken[0]}' is there already; choose another --out, or remove it")
+    if (folder_of(out) / "state.json").exists() and not resume:
+        raise RunError(f"'{out}' was begun before; go on with --resume, or remove '{folder_of(out)}'")
+
+
+def scenes_of(plan: Plan) -> list[Scene]:
+    """Open every picture before the first is worked on.
+
+    Raises:
+        DataError: a raster, the area, pictures of several CRS, or two of one name.
+        ConfigError: the overlap is not smaller than the window.
+    """
+    request, scenes = plan.request, list[Scene]()
+    for number, name in enumerate(request.images):
+        picture = open_picture(name, plan.spec, plan.training_gsd_m, match=request.gsd == "match")
+        grid = Grid.over(picture.grid_hw, plan.tile_size, plan.overlap(picture))
+        area = None if request.aoi is None else _area_px(request.aoi, picture)
+        scenes.append(Scene(number, picture, grid, area))
+    first = scenes[0].picture
+    for scene in scenes[1:]:
+        if scene.picture.crs != first.crs:
+            raise DataError(
+                f"'{scene.picture.name}' and '{first.name}' have different coordinate reference systems, and a map has "
+                "one; predict them into two maps, or bring them into one system"
+            )
+    stems = [Path(s.picture.name).stem for s in scenes]
+    if request.raster_out is not None and len(set(stems)) < len(stems):
+        raise DataError("two images have the same file name, and --raster-out names rasters by it; rename one")
+    if request.aoi is not None and all(s.area.is_empty for s in scenes):
+        raise DataError(f"area '{request.aoi}' does not touch any of the images; check its coordinates")
+    return scenes
+
+
+def _area_px(aoi: Path, picture: Picture) -> Any:
+    """The area in grid px, cut at the raster."""
+    a, b, c, d, e, f = picture.affine
+    inverse = np.linalg.inv(np.array([[a, b, c], [d, e, f], [0, 0, 1]]))
+    (a, b, c), (d, e, f), _ = inverse.tolist()
+    moved = affinity.affine_transform(read_area(aoi, picture.crs), [a, b, d, e, c, f])
+    height, width = picture.grid_hw
+    area = shapely.make_valid(moved).intersection(shapely.box(0, 0, width, height))
+    shapely.prepare(area)
+    return area
+
+
+def run(plan: Plan, pool: Pool, watcher: Watcher | None = None, *, save_s: float = SAVE_S) -> Summary:
+    """Predict, or go on where an earlier process was stopped or killed; the result is the same.
+
+    Raises:
+        DataError, ConfigError: see `scenes_of`; a raster that turns out broken when it is read.
+        RunError: another process is at work on it, or it was begun with other settings.
+    """
+    watcher, began = watcher or Silent(), time.monotonic()
+    scenes = scenes_of(plan)
+    for line in (*plan.notes, *(n for s in scenes for n in (s.picture.note, plan.seam_note(s.picture)) if n)):
+        watcher.say(line)
+    journal = Journal(plan.request.out, plan.job())
+    try:
+        for scene in scenes[int(journal.state.get("scene", 0)) :]:
+            if not _Scene(plan, scene, journal, watcher, save_s).predict(pool):
+                return _summary(plan, journal, (), began, finished=False)
+        rasters = _publish(plan, scenes, journal)
+        summary = _summary(plan, journal, rasters, began, finished=True)
+        journal.remove()
+        return summary
+    finally:
+        journal.close()
+
+
+def _summary(plan: Plan, journal: Journal, rasters: tuple[Path, ...], began: float, *, finished: bool) -> Summary:
+    plots: list[Row] = journal.state.get("plots", [])
+    areas = [p["area_ha"] for p in plots]
+    area_ha = None if not areas or any(a is None for a in areas) else sum(areas)
+    crowns = sum(p["n_crowns"] for p in plots)
+    return Summary(finished, plan.request.out, crowns, area_ha, rasters, time.monotonic() - began)
+
+
+def _publish(plan: Plan, scenes: list[Scene], journal: Journal) -> tuple[Path, ...]:
+    rasters: list[Path] = []
+    if plan.request.raster_out is not None:
+        plan.request.raster_out.mkdir(parents=True, exist_ok=True)
+        for scene in scenes:
+            rasters += Planes(journal.folder, scene.number, scene.picture).publish(plan.request.raster_out)
+    layers = {
+        "crowns": (CROWNS, journal.rows("crowns")),
+        "plots": (PLOTS, journal.state["plots"]),
+        "grid": (grid_fields(plan.spec.instance_classes), journal.rows("grid")),
+    }
+    write_map(plan.request.out, journal.folder, layers, scenes[0].picture.crs)
+    return tuple(rasters)
+
+
+class _Scene:
+    """One picture at work."""
+
+    def __init__(self, plan: Plan, scene: Scene, journal: Journal, watcher: Watcher, save_s: float) -> None:
+        self._plan, self._scene, self._journal, self._watcher = plan, scene, journal, watcher
+        self._save_s = save_s
+        state = journal.state
+        self._plots: list[Row] = list(state.get("plots", []))
+        names = plan.spec.instance_classes
+        stitcher = Stitcher(scene.grid, plan.merge_iou, plan.merge_containment)
+        first_id = 1 + sum(p["n_crowns"] for p in self._plots)
+        simplify_px = plan.request.simplify_px
+        self._sweep = Sweep(scene.picture, stitcher, names, scene.area, simplify_px, first_id)
+        self._next = 0
+        if state.get("sweep") is not None:
+            restore(self._sweep, state["sweep"])
+            self._next = int(state["next"])
+        wanted = plan.request.raster_out is not None
+        self._planes = Planes(journal.folder, scene.number, scene.picture) if wanted else None
+
+    def predict(self, pool: Pool) -> bool:
+        """All windows that are left; False: asked to stop, and saved."""
+        plan, scene = self._plan, self._scene
+        reader = Reader(scene.picture.path.absolute(), scene.grid, plan.spec, scene.picture.gsd_m)
+        reading = Reading.of(
+            scene.grid.hw,
+            plan.spec,
+            plan.score,
+            planes=self._planes is not None,
+            area=scene.area,
+            dense=plan.facts.land_cover,
+        )
+        saved = time.monotonic()
+        for batch, looks in pool.looks(reader, reading, self._batches()):
+            for look in looks:
+                self._keep(*self._sweep.add(look))
+                if self._planes is not None:
+                    self._planes.write(look)
+            self._next = batch[-1].index + 1
+            self._watcher.progress(scene.picture, self._done_px(batch[-1]), self._sweep.totals.crowns)
+            stop = self._watcher.stop_asked()
+            if stop or time.monotonic() - saved >= self._save_s:
+                self._save()
+                saved = time.monotonic()
+            if stop:
+                return False
+        self._finish()
+        return True
+
+    def _batches(self) -> Iterator[Windows]:
+        """Windows that may show something, `batch_size` at a time; a new batch begins where a state was saved."""
+        grid, area, batch = self._scene.grid, self._scene.area, list[Window]()
+        blocks = Blocks(self._scene.picture.path, grid.hw)
+        for index in range(self._next, len(grid)):
+            window = grid.window(index)
+            if area is not None and not area.intersects(shapely.box(*window.box)):
+                continue
+            if blocks.empty(window.rect):
+                continue
+            batch.append(window)
+            if len(batch) == self._plan.batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _done_px(self, window: Window) -> int:
+        _, y0, x1, y1 = window.core
+        return y0 * self._scene.grid.hw[1] + x1 * (y1 - y0)
+
+    def _keep(self, crowns: list[Row], cells: list[Row]) -> None:
+        self._journal.append("crowns", crowns)
+        self._journal.append("grid", cells)
+
+    def _save(self) -> None:
+        self._journal.save(
+            {"scene": self._scene.number, "next": self._next, "sweep": to_plain(self._sweep), "plots": self._plots}
+        )
+
+    def _finish(self) -> None:
+        plan = self._plan
+        self._keep(*self._sweep.finish())
+        score = json.dumps(dict(plan.score))
+        row = self._sweep.plot_row(score=score, checkpoint=plan.checkpoint, sha256=plan.sha256)
+        if self._sweep.totals.known_px == 0:
+            self._watcher.say(f"'{row['image']}' shows nothing but NoData where it was looked at: no crown, 0 ha")
+        self._plots.append(row)
+        self._journal.save({"scene": self._scene.number + 1, "plots": self._plots})

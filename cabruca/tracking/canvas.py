@@ -1,0 +1,110 @@
+"""Figures for run folders: one look, no window system, no global state."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from typing import Any
+
+from cabruca.findings import CLASS_COLORS
+
+INK, FADED, ACCENT = "#22302a", "#9aa5a0", "#c1440e"
+"""Text and first lines; what stands behind; what is to be seen."""
+
+DPI = 110
+
+
+def class_color(k: int) -> str:
+    """Of class `k`, 0-based."""
+    return CLASS_COLORS[k % len(CLASS_COLORS)]
+
+
+def new_figure(
+    panels: int, *, columns: int = 3, size: tuple[float, float] = (4.4, 3.3), left: float = 0.65, bottom: float = 0.55
+) -> tuple[Any, list[Any]]:
+    """A matplotlib figure and its `panels` axes, row by row.
+
+    Args:
+        size: inches of one panel. left, bottom: of them for labels.
+    """
+    # not pyplot: it keeps global state and is not safe in the background thread that draws
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(panels, columns)
+    rows = math.ceil(panels / columns)
+    wide, high = size[0] * columns, size[1] * rows + 0.3
+    figure = Figure(figsize=(wide, high))
+    FigureCanvasAgg(figure)
+    # in inches; matplotlib's own layouts draw everything twice to find them
+    edges = {"left": left / wide, "right": 1 - 0.15 / wide, "bottom": bottom / high, "top": 1 - 0.65 / high}
+    across, down = left + 0.1, bottom + 0.3
+    figure.subplots_adjust(**edges, wspace=across / (size[0] - across), hspace=down / (size[1] - down))
+    found = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in found[panels:]:
+        axes.set_axis_off()
+    for axes in found[:panels]:
+        axes.grid(color="#e3e3de", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize="small", colors=INK)
+    return figure, found[:panels]
+
+
+def head(axes: Any, title: str, xlabel: str = "", ylabel: str = "") -> None:
+    """Title at the left, labels in small type."""
+    axes.set_title(title, loc="left", fontsize="medium", fontweight="bold", color=INK)
+    axes.set_xlabel(xlabel, fontsize="small", color=INK)
+    axes.set_ylabel(ylabel, fontsize="small", color=INK)
+
+
+def headline(figure: Any, text: str) -> None:
+    """One line above all panels."""
+    high = figure.get_size_inches()[1]
+    figure.suptitle(text, fontsize="medium", color=INK, y=1 - 0.12 / high, va="top")
+
+
+def nothing(axes: Any, text: str) -> None:
+    """Say in an empty panel why it is empty."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=FADED, transform=axes.transAxes)
+
+
+def logarithmic(axes: Any) -> None:
+    """An upright axis in powers of ten, with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def png(figure: Any) -> bytes:
+    """The figure as a PNG."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI)
+    return out.getvalue()
+
+
+class Sparingly:
+    """Lets drawing take a small share of a run's time: where epochs last less than a drawing, not each is drawn.
+
+    Args:
+        share: of the time since the last drawing ended that the next one may take.
+    """
+
+    def __init__(self, share: float = 0.05) -> None:
+        self._share = share
+        self._began = self._ended = -math.inf
+
+    def due(self) -> bool:
+        """Whether enough time has gone by."""
+        took = self._ended - self._began
+        return not math.isfinite(took) or time.monotonic() - self._ended >= took / self._share
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = time.monotonic()

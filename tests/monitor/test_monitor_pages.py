@@ -1,0 +1,166 @@
+"""The pages drawn without a browser, over folders in every state."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monitor_files import draw_prediction, draw_run, draw_study
+
+AppTest = pytest.importorskip("streamlit.testing.v1").AppTest
+
+PAGES = ("runs", "run", "compare", "checkpoints", "studies", "crown_map")
+
+Open = Callable[..., Any]
+
+
+def _page(name: str) -> None:
+    from cabruca.monitor.look import page
+
+    page(f"cabruca.monitor.views.{name}")()
+
+
+@pytest.fixture
+def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Draw a page over `tmp_path / outputs`; nothing may be raised in it."""
+    monkeypatch.setenv("CABRUCA_MONITOR_OUTPUTS", str(tmp_path / "outputs"))
+
+    def draw(name: str, query: dict[str, str] | None = None) -> Any:
+        app = AppTest.from_function(_page, args=(name,), default_timeout=60)
+        for key, value in (query or {}).items():
+            app.query_params[key] = value
+        app.run()
+        assert not app.exception, app.exception
+        return app
+
+    return draw
+
+
+def texts(app: Any) -> str:
+    kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "success", "code")
+    return "\n".join(str(one.value) for kind in kinds for one in getattr(app, kind))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_empty_folder_is_a_sensible_page(open_page: Open, name: str) -> None:
+    said = texts(open_page(name))
+    assert "No run yet" in said or "No study yet" in said or "No prediction yet" in said
+    assert "cabruca" in said
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_half_written_run_is_a_sensible_page(open_page: Open, tmp_path: Path, name: str) -> None:
+    half = tmp_path / "outputs" / "half"
+    half.mkdir(parents=True)
+    (half / "status.json").write_text("")
+    (half / "config.yaml").write_text("training: [1,")
+    (half / "metrics.jsonl").write_text('{"time": 1')
+    open_page(name)
+
+
+@pytest.mark.parametrize("view", ["Curves", "System", "Pictures", "Configuration", "Environment", "Log"])
+def test_every_view_of_a_run(open_page: Open, tmp_path: Path, view: str) -> None:
+    run = draw_run(tmp_path / "outputs", "one", torn=True)
+    (run / "plots").mkdir()
+    (run / "plots" / "results.png").write_bytes(b"half a pic")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('\n{"time": 1, "stage": 0, "epoch": 4, "step": 25, "train/total_loss": NaN}\n')
+    app = open_page("run")
+    app.segmented_control(key="view of run").set_value(view).run()
+    assert not app.exception
+    assert [metric.label for metric in app.metric][:2] == ["val/mAP_50, best at epoch 4", "Epoch"]
+
+
+def test_a_run_that_died_says_so_and_how_to_go_on(open_page: Open, tmp_path: Path) -> None:
+    draw_run(tmp_path / "outputs", "dead", state="running", age_s=100)
+    said = texts(open_page("run"))
+    assert "This run died: its last heartbeat is 10" in said
+    assert "--resume auto --experiment-name dead" in said
+
+
+def test_a_run_that_is_not_there_is_said_and_another_shown(open_page: Open, tmp_path: Path) -> None:
+    draw_run(tmp_path / "outputs", "one")
+    app = open_page("run", {"run": "../../etc"})
+    assert "There is no run '../../etc'" in texts(app)
+    assert app.selectbox(key="choice of run").value == "one"
+
+
+def test_the_address_chooses_the_run(open_page: Open, tmp_path: Path) -> None:
+    draw_run(tmp_path / "outputs", "one")
+    draw_run(tmp_path / "outputs", "two")
+    assert open_page("run", {"run": "two"}).selectbox(key="choice of run").value == "two"
+    assert open_page("run", {"run": "one"}).selectbox(key="choice of run").value == "one"
+
+
+def test_runs_are_listed_searched_and_noted(open_page: Open, tmp_path: Path) -> None:
+    draw_run(tmp_path / "outputs", "one")
+    draw_run(tmp_path / "outputs", "two", age_s=10)
+    app = open_page("runs")
+    assert app.dataframe[0].value["name"].tolist() == ["one", "two"]
+    app.text_input(key="search runs").set_value("tw").run()
+    assert app.dataframe[0].value["name"].tolist() == ["two"]
+    app.text_input(key="tags of two").set_value("wet, slope")
+    app.text_area(key="note of two").set_value("second field")
+    app.button[-1].click().run()
+    assert not app.exception
+    notes = json.loads((tmp_path / "outputs" / "two" / "notes.json").read_text())
+    assert notes == {"tags": ["wet", "slope"], "note": "second field"}
+    app.text_input(key="search runs").set_value("nothing").run()
+    assert "Nothing found" in texts(app)
+
+
+def test_two_runs_are_compared(open_page: Open, tmp_path: Path) -> None:
+    draw_run(tmp_path / "outputs", "a", lr=0.01)
+    draw_run(tmp_path / "outputs", "b", lr=0.02, best=0.9)
+    draw_run(tmp_path / "outputs", "bare", epochs=0)
+    app = open_page("compare")
+    metrics, settings = app.dataframe[0].value, app.dataframe[1].value
+    assert set(metrics.columns) == {"a", "b"}
+    assert metrics.loc["val/mAP_50", "b"] > metrics.loc["val/mAP_50", "a"]
+    assert settings.loc["optimizer.lr"].to_dict() == {"a": "0.01", "b": "0.02"}
+    app.multiselect[0].set_value(["a", "b", "bare"]).run()
+    assert not app.exception
+    assert "no completed epoch to compare" in texts(app)
+
+
+def test_checkpoints_are_listed_and_used(open_page: Open, tmp_path: Path) -> None:
+    run = draw_run(tmp_path / "outputs", "one", epochs=2)
+    (run / "checkpoints" / "checkpoint_epoch_1.pth").write_bytes(b"x" * 2_000)
+    app = open_page("checkpoints")
+    table = app.dataframe[0].value.set_index("checkpoint")
+    assert table.loc["checkpoint_epoch_1.pth", "hash"] == "● damaged"
+    assert table.loc["checkpoint_best.pth", "hash"] == "● intact"
+    assert "checkpoint_epoch_1.pth" not in app.selectbox(key="checkpoint to use").options
+    assert app.multiselect[0].options == ["checkpoint_epoch_1.pth", "checkpoint_epoch_2.pth"]
+    assert any("evaluate --checkpoint" in code.value for code in app.code)
+
+
+@pytest.mark.parametrize("view", ["Overview", "Curves", "Optuna", "Failed trials", "Repeats"])
+@pytest.mark.parametrize("metrics", [1, 2])
+def test_every_view_of_a_study(open_page: Open, tmp_path: Path, view: str, metrics: int) -> None:
+    draw_study(tmp_path / "outputs", metrics=metrics)
+    app = open_page("studies")
+    app.segmented_control(key="view of study").set_value(view).run()
+    assert not app.exception
+    assert app.metric[0].value == "8 of 8"
+
+
+def test_the_map_of_a_prediction_with_and_without_its_picture(open_page: Open, tmp_path: Path) -> None:
+    folder = tmp_path / "outputs" / "run" / "predictions"
+    draw_prediction(folder)
+    app = open_page("crown_map")
+    assert app.metric[0].value == "24"
+    app.slider(key="score of map").set_value(0.9).run()
+    assert int(app.metric[0].value) < 24
+    shutil.move(folder / "plot_a.tif", tmp_path / "plot_a.tif")
+    app.run()
+    assert not app.exception
+    assert "plot_a.tif" in app.text_input(key="folder of pictures").label
+    (folder / "crowns.gpkg").write_text("no longer a GeoPackage")
+    app.run()
+    assert not app.exception
+    assert "no GeoPackage" in texts(app)
