@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from cabruca import operating_point
 from cabruca.config.load import config_from_dict
 from cabruca.config.schema import Config
 from cabruca.errors import CabrucaError, CheckpointError
@@ -15,6 +16,7 @@ from cabruca.facts import TrainingFacts
 from cabruca.measuring import inventory_of, name_unknown_scales
 from cabruca.model.build import build_model
 from cabruca.model.segmenter import Segmenter
+from cabruca.operating_point import OperatingPoint
 from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
 from cabruca.structures import InputSpec
 from cabruca.task import evaluate_windows, evaluation_windows
@@ -99,7 +101,7 @@ def evaluate(
     *,
     category_map: Mapping[str, str] | None = None,
     device: str = "auto",
-    score_threshold: float | None = None,
+    score_threshold: float | Literal["auto"] | None = None,
     batch_size: int | None = None,
     num_pictures: int = 0,
     pictures_dir: str | Path | None = None,
@@ -112,8 +114,8 @@ def evaluate(
     Args:
         images: folder that the COCO file's `file_name`s are relative to.
         category_map: dataset category -> class, beside the checkpoint's own.
-        score_threshold: crowns from here on are counted; batch_size: pictures of one size in a pass; None: as the
-            checkpoint was trained.
+        score_threshold: crowns from here on are counted; `auto`: from the operating point in the checkpoint's sidecar
+            on, with its NMS; batch_size: pictures of one size in a pass; None: as the checkpoint was trained.
         num_pictures: comparisons of truth and prediction to write into `pictures_dir`.
         plots_dir: where precision, F1, confusion, counts and diameters are drawn, with the numbers in `findings.json`.
         inventory: trees that people counted on this ground, JSON or CSV, to compare with; None: no comparison.
@@ -126,14 +128,17 @@ def evaluate(
         CheckpointError, DataError, DeviceError: one line each.
     """
     model, config, spec = load_model(checkpoint)
-    changes = {"score_threshold": score_threshold, "batch_size": batch_size}
+    point = point_of(checkpoint) if score_threshold == "auto" else None
+    if point is not None and point.nms_iou is not None:
+        model.nms_iou = point.nms_iou
+    changes = {"score_threshold": None if score_threshold == "auto" else score_threshold, "batch_size": batch_size}
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     # the inventory of training is about other ground
     given["plantation_data"] = None if inventory is None else str(inventory)
     if inventory is not None:
         given["calculate_agroforestry_metrics"] = True
     config = config.model_copy(update={"validation": config.validation.model_copy(update=given)})
-    spec = _with_categories(spec, category_map or {})
+    spec = with_categories(spec, category_map or {})
     runtime = runtime or _alone(config, device)
     windows = evaluation_windows(config, spec, images, annotations)
     name_unknown_scales(windows, config)
@@ -148,6 +153,7 @@ def evaluate(
         autocast=precision.autocast,
         num_pictures=num_pictures if pictures_dir else 0,
         inventory=inventory_of(windows, config, spec),
+        scores=None if point is None else point.score,
     )
     if pictures_dir is not None:
         _write_pictures(found, Path(pictures_dir))
@@ -156,13 +162,29 @@ def evaluate(
     return {k: None if math.isnan(v) else v for k, v in sorted(found.metrics.items())}
 
 
+def point_of(checkpoint: str | Path) -> OperatingPoint:
+    """The operating point of a checkpoint.
+
+    Raises:
+        CheckpointError: it has none.
+    """
+    found = operating_point.read(Path(checkpoint))
+    if found is None:
+        raise CheckpointError(
+            f"checkpoint {checkpoint} has no operating point in its .json, which 'auto' asks for; give a score, or "
+            "find one with cabruca evaluate --tune-thresholds"
+        )
+    return found
+
+
 def _alone(config: Config, device: str) -> Runtime:
     budget = thread_budget(config.data.num_workers)
     set_threads(budget)
     return Runtime.single(choose_device(device), loaders=budget.loaders)
 
 
-def _with_categories(spec: InputSpec, more: Mapping[str, str]) -> InputSpec:
+def with_categories(spec: InputSpec, more: Mapping[str, str]) -> InputSpec:
+    """The specification with more entries in its category map."""
     return InputSpec.from_dict({**spec.to_dict(), "category_map": {**spec.category_map, **more}})
 
 

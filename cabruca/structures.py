@@ -1,4 +1,4 @@
-"""The shapes that data, model and metrics hand each other. It imports torch, `crops` and `ground` only.
+"""The shapes that data, model and metrics hand each other. It imports torch and leaves only.
 
 N crowns, B pictures in a batch, C bands, H x W pixels. Boxes are `xyxy` in pixels of the picture they
 belong to, x to the right, y down, the first pixel spanning 0..1. Masks stay *cropped*: a crown of
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from cabruca.crops import CroppedMasks as CroppedMasks  # noqa: PLC0414 (it is one of the shapes)
 from cabruca.ground import Ground
+from cabruca.known import ENOUGH_KNOWN as ENOUGH_KNOWN  # noqa: PLC0414
+from cabruca.known import known_share as known_share  # noqa: PLC0414
 
 IGNORE = 255
 """Semantic id of pixels that take no part in loss or metrics."""
@@ -101,26 +103,6 @@ class Crowns:
             centre_xy_px=self.centre_xy_px.to(device),
             ignored=self.ignored.to(device),
         )
-
-
-def known_share(boxes_xyxy_px: Tensor, valid: Tensor) -> Tensor:
-    """float32 `[N]`: share of known pixels among those that each box touches.
-
-    Args:
-        boxes_xyxy_px: `[N, 4]`; valid: bool `[H, W]`. Read off an integral image, so that N costs nothing.
-    """
-    height, width = valid.shape
-    total = torch.zeros(height + 1, width + 1, dtype=torch.int32, device=valid.device)
-    total[1:, 1:] = valid.to(torch.int32).cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
-    x0, y0 = (boxes_xyxy_px[:, k].floor().long().clamp(0, n - 1) for k, n in ((0, width), (1, height)))
-    x1, y1 = (boxes_xyxy_px[:, k].ceil().long().clamp(1, n) for k, n in ((2, width), (3, height)))
-    x1, y1 = torch.maximum(x1, x0 + 1), torch.maximum(y1, y0 + 1)
-    known = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
-    return known / ((x1 - x0) * (y1 - y0))
-
-
-ENOUGH_KNOWN = 0.5
-"""A crown of which a smaller share of the box is known pixels is neither truth nor prediction."""
 
 
 @dataclass(frozen=True)

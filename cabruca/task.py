@@ -219,10 +219,12 @@ def evaluate_windows(
     autocast: Autocast,
     num_pictures: int = 0,
     inventory: Mapping[str, Inventory] | None = None,
+    scores: Mapping[str, float] | None = None,
 ) -> Validation:
     """Losses and every metric over `windows`, this rank's share gathered with the others'.
 
-    The model must be in eval mode. `num_pictures` comparisons of truth and prediction come from rank 0's first windows.
+    The model must be in eval mode. `scores`: class -> count from there, see `Evaluator`. `num_pictures`
+    comparisons of truth and prediction come from rank 0's first windows.
     """
     evaluator = Evaluator(
         spec.instance_classes,
@@ -230,10 +232,11 @@ def evaluate_windows(
         config.validation,
         min_visible_share=config.data.min_visible_share,
         inventory=inventory,
+        scores=scores,
     )
     losses: dict[str, dict[str, float]] = {}
     pictures: list[Picture] = []
-    for batch in _on_device(windows, runtime, config, model):
+    for batch in window_batches(windows, runtime, config, model):
         with autocast():
             output = model(batch, losses=True, predictions=True)
         evaluator.add(batch, output.predictions)
@@ -261,7 +264,8 @@ def operating_point(records: Sequence[PictureRecord], config: Config, spec: Inpu
     )
 
 
-def _on_device(windows: EvaluationWindows, runtime: Runtime, config: Config, model: nn.Module) -> Iterator[Batch]:
+def window_batches(windows: EvaluationWindows, runtime: Runtime, config: Config, model: nn.Module) -> Iterator[Batch]:
+    """This rank's share of `windows` as batches, where and as what the model's weights are."""
     indices = range(runtime.rank, len(windows), runtime.world_size)
     dtype = next(p.dtype for p in model.parameters())
     for batch in evaluation_batches(windows, list(indices), runtime, batch_size=config.validation.batch_size):

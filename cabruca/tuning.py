@@ -46,6 +46,7 @@ def begin(
     """
     study = load_study(path, overrides)
     folder = StudyDir.of(study)
+    _look_into_storage(study, folder, resume=resume or retry_failed)
     if not folder.holds_study or not folder.was_asked:
         return _run(study, folder, retry_failed=False, **options)
     if not (resume or retry_failed):
@@ -71,9 +72,10 @@ def go_on(
         CabrucaError: there is no such study; an override that would change what its trials learn.
     """
     folder = find_study(name, output_dir)
+    before = _newest(folder)
     study = folder.load(dict(overrides or {}))
     if folder.was_asked:
-        check_going_on(folder.load(), study)
+        check_going_on(before, study)
     check_unmasked(study)
     return _run(study, folder, retry_failed=retry_failed, **options)
 
@@ -97,7 +99,7 @@ def extend(
         CabrucaError: there is no such study; no more trials than there are; a file that changes more than the space.
     """
     folder = find_study(name, output_dir)
-    before = folder.load()
+    before = _newest(folder)
     count = _lengthened(trials, before, folder)
     given = {**(overrides or {}), "study.num_trials": count}
     study = folder.load(given) if study_file is None else load_study(study_file, given, base=folder.base_yaml)
@@ -106,6 +108,21 @@ def extend(
     check_going_on(before, study)
     check_unmasked(study)
     return _run(study, folder, retry_failed=False, **options)
+
+
+def _newest(folder: StudyDir) -> Study:
+    """The study as it was begun or last extended, here or in `distributed.storage_path`."""
+    study = folder.load()
+    _look_into_storage(study, folder, resume=True)
+    return folder.load() if study.base.distributed.storage_path is not None else study
+
+
+def _look_into_storage(study: Study, folder: StudyDir, *, resume: bool) -> None:
+    """Fetch a study that is further on in `distributed.storage_path`; see `distributed.study_mirror`."""
+    if study.base.distributed.storage_path is not None:
+        from cabruca.distributed.study_mirror import look_into_storage
+
+        look_into_storage(study, folder, resume=resume)
 
 
 def _lengthened(trials: str, study: Study, folder: StudyDir) -> int:
@@ -137,6 +154,7 @@ def repeat(
         CabrucaError: there is no such study, or no trial with a value in it.
     """
     folder = find_study(name, output_dir)
+    _newest(folder)
     study = folder.load(dict(overrides or {}))
     if read(folder.results).best(study) is None:
         raise RunError(

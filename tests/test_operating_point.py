@@ -69,7 +69,7 @@ def test_a_damaged_one_gets_none(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [7, {}, {"score": 0.5}, {"score": {"a": 1.5}}, {"score": {"a": "x"}}, {"score": {"a": float("nan")}}]
+    "wrong", [7, {}, {"score": 0.5}, *({"score": {"a": value}} for value in (1.5, -0.1, "x", float("nan")))]
 )
 def test_what_is_no_point_is_refused(saved: Path, wrong: Any) -> None:
     checkpoint.amend(saved, {"operating_point": wrong})

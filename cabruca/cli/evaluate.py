@@ -5,12 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cabruca.cli.options import read_map, worker_options
 from cabruca.cli.tables import quiet_option, say_json
+
+if TYPE_CHECKING:
+    from cabruca.operating_point import OperatingPoint
+
+
+class Score(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number within 0..1, or `auto`."""
+
+    name = "score"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto" or isinstance(value, float):
+            return value
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= 1:
+            self.fail(f"'{value}' is neither a score within 0..1 nor auto; write 0.4, or auto", param, ctx)
+        return number
 
 
 @click.command(short_help="Measure a checkpoint.")
@@ -29,6 +49,17 @@ from cabruca.cli.tables import quiet_option, say_json
 )
 @click.option("--num-pictures", type=click.IntRange(min=0), default=8, show_default=True, help="Comparisons to draw.")
 @click.option("--inventory", metavar="FILE", help="Trees counted on the ground, JSON or CSV, to compare with.")
+@click.option(
+    "--score",
+    type=Score(),
+    metavar="X|auto",
+    help="Crowns count from this score on; auto: the checkpoint's operating point. Default: as it was trained.",
+)
+@click.option(
+    "--tune-thresholds",
+    is_flag=True,
+    help="First find scores, NMS and merging on these labels, and keep them in the checkpoint's .json.",
+)
 @worker_options
 @quiet_option
 def evaluate(  # noqa: PLR0917 (click gives them by name)
@@ -40,6 +71,8 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
     pictures_dir: str | None,
     num_pictures: int,
     inventory: str | None,
+    score: float | str | None,
+    tune_thresholds: bool,
     workers: Any,
     address: str | None,
     dashboard: bool | None,
@@ -51,6 +84,17 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
     drawn: dict[str, Any] = {}
     if pictures_dir is not None:
         drawn = {"pictures_dir": pictures_dir, "plots_dir": pictures_dir, "num_pictures": num_pictures}
+    if tune_thresholds:
+        if workers is not None or address is not None or score not in (None, "auto"):
+            raise click.UsageError(
+                "--tune-thresholds works in one process and finds the score; leave --workers, --address and --score out"
+            )
+        from cabruca.thresholding import tune_thresholds as tune
+
+        point = tune(checkpoint, images, annotations, category_map=category_map)
+        if not quiet and json_path != "-":
+            click.echo(point_lines(point))
+        score = "auto"
     from cabruca.launch import evaluate as measure
 
     numbers = measure(
@@ -59,6 +103,7 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
         annotations,
         category_map=category_map,
         inventory=inventory,
+        score_threshold=score,
         **drawn,
         workers=workers,
         address=address,
@@ -71,6 +116,19 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
     if out is not None:
         out.write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return 0
+
+
+def point_lines(point: OperatingPoint) -> str:
+    """What was found, for people; a line for each class, one for the overlaps."""
+    lines = [
+        f"{name}: count from a score of {score:.3f} on (F1 {point.measured[name]['f1']:.3f}, "
+        f"{point.measured[name]['count']:.0f} crowns of {point.measured[name]['count_true']:.0f})"
+        for name, score in point.score.items()
+    ]
+    merging = "predict's own thresholds"
+    if point.merge_iou is not None and point.merge_containment is not None:
+        merging = f"IoU {point.merge_iou:.1f}, containment {point.merge_containment:.1f}"
+    return "\n".join([*lines, f"NMS: IoU {point.nms_iou}; crowns of two windows: {merging}"])
 
 
 def table(numbers: Mapping[str, float | None]) -> str:

@@ -28,6 +28,8 @@ COMMANDS = {
     "tune": ("cabruca.cli.tune:tune", "Search the best settings over many trials."),
     "evaluate": ("cabruca.cli.evaluate:evaluate", "Measure a checkpoint on a labelled data set."),
     "predict": ("cabruca.cli.predict:predict", "Map the crowns of an orthomosaic."),
+    "report": ("cabruca.cli.report:report", "Report a map of crowns, a plot and a hectare."),
+    "export": ("cabruca.cli.export:export", "Export the dense heads to ONNX or torch.export."),
     "checkpoints": ("cabruca.cli.checkpoints:checkpoints", "List, show, verify or prune a run's checkpoints."),
     "compare": ("cabruca.cli.compare:compare", "Compare the metrics and configurations of runs."),
     "monitor": ("cabruca.cli.monitor:monitor", "Follow runs, studies and maps in a browser."),

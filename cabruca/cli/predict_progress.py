@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Teller:
 
     def __enter__(self) -> Teller:
         self._signals.install()
-        if not self._quiet and not self._json and click.get_text_stream("stderr").isatty():
+        if not self._quiet and not self._json and sys.stderr.isatty():
             self._bar = _bar()
             self._bar.start()
         return self

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
@@ -170,6 +171,11 @@ def read(
     pixels[:, inside[0], inside[1]] = found
     valid[inside] = known
     return pixels, valid
+
+
+def same_crs(a: str, b: str) -> bool:
+    """Whether two CRS, as WKT or as `EPSG:...`, are one."""
+    return bool(CRS.from_user_input(a) == CRS.from_user_input(b))
 
 
 def source(path: Path) -> Any:

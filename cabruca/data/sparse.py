@@ -55,8 +55,11 @@ class Blocks:
         return (at.astype(np.int64).clip(0, self._hw[axis] - 1)) // self._block_hw[axis]
 
     def _span(self, start: int, length: int, axis: int) -> range:
-        first, last = (int(self._blocks(v, 1, axis)[0]) for v in (start, start + length - 1))
-        return range(first, last + 1)
+        return range(self._block(start, axis), self._block(start + length - 1, axis) + 1)
+
+    def _block(self, pixel: int, axis: int) -> int:
+        at = int((pixel + 0.5) * self._hw[axis] / self._grid_hw[axis])
+        return min(at, self._hw[axis] - 1) // self._block_hw[axis]
 
     def _row(self, r: int) -> npt.NDArray[np.bool_]:
         if r not in self._rows:

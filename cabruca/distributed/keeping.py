@@ -115,6 +115,7 @@ class Keeper:
 
     def _drop(self, number: int) -> None:
         drop_checkpoints(self._run_dir(number))
+        self._books.drop_there(number)
 
     def _run_dir(self, number: int) -> RunDir:
         return self._books.study_dir.trial_dir(number)

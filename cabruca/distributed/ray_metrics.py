@@ -24,7 +24,7 @@ NAMES = {
 
 LABELS = ("run", "rank", "study", "trial")
 
-ALWAYS = ("cabruca_epoch", "cabruca_step", "cabruca_monitored")
+ALWAYS = ("cabruca_epoch", "cabruca_step", "cabruca_monitored", "cabruca_restarts")
 
 
 class RayMetrics:
@@ -58,6 +58,11 @@ class RayMetrics:
             if math.isfinite(value):
                 self._gauges[name].set(float(value), tags=self._tags)
                 self._shown.add(name)
+
+    def show_restarts(self, number: int) -> None:
+        """How often the run's workers were lost and started again."""
+        self._gauges["cabruca_restarts"].set(float(number), tags=self._tags)
+        self._shown.add("cabruca_restarts")
 
     def end(self) -> None:
         """No number from now on: a process that serves the next trial would show those of this one for ever."""

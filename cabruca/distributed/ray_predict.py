@@ -6,6 +6,7 @@ batches: the map does not depend on how many workers there are, or on which is f
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from cabruca.config.load import config_from_dict
 from cabruca.config.schema import Config, DistributedConfig
+from cabruca.data.caching import bounded_cache
 from cabruca.distributed.cluster import cluster_for, free_resources
 from cabruca.distributed.group import muster
 from cabruca.distributed.preflight import workers_that_fit
@@ -25,8 +27,10 @@ from cabruca.predict.found import Look, Reading
 from cabruca.predict.network import TrainedNetwork
 from cabruca.predict.plan import make_plan
 from cabruca.predict.pool import Looked, Windows
-from cabruca.predict.reading import Network, Reader, look_at
-from cabruca.predict.run import Summary, Watcher, check_output, run
+from cabruca.predict.reading import CACHE_BYTES, Network, Reader, look_at
+from cabruca.predict.run import Summary, run
+from cabruca.predict.scenes import check_output
+from cabruca.predict.watcher import Watcher
 from cabruca.runtime import Runtime, ThreadBudget, choose_device, set_threads
 
 AHEAD = 2
@@ -61,6 +65,8 @@ class Worker:
 
     def __init__(self, make: Callable[[], Network]) -> None:
         self._network = make()
+        self._cache = contextlib.ExitStack()  # for the life of the actor
+        self._cache.enter_context(bounded_cache(CACHE_BYTES))
 
     def look(self, reader: Reader, reading: Reading, windows: Windows) -> list[Look]:
         return look_at(self._network, reader.read(windows), reading)
@@ -153,7 +159,7 @@ def predict_on_workers(
         CabrucaError: as there; workers that cannot be had.
     """
     request = make_request(images, out, options)
-    check_output(request.out, resume=resume)
+    check_output(request, resume=resume)
     if (done := finished(request, resume=resume)) is not None:
         return done
     trained = load_trained(checkpoint)  # before seconds go into a cluster

@@ -69,7 +69,7 @@ def train_on_workers(
     with ExitStack() as stack:
         early = EarlyLog(quiet=quiet)
         with early:
-            _look_into_storage(config, resume)
+            _look_into_storage(config, resume, own=within is not None)
             planned = plan_training(config, resume=resume, init_from=init_from, explicit=explicit, claims=True)
         plan = planned.plan
         if plan.finished is not None:
@@ -119,8 +119,8 @@ def _flags(config: Config) -> list[str]:
     return ["--workers", number, *(["--address", address] if address else [])]
 
 
-def _look_into_storage(config: Config, resume: str | None) -> None:
-    """Fetch a run that is to go on; refuse a name that is taken there.
+def _look_into_storage(config: Config, resume: str | None, *, own: bool) -> None:
+    """Fetch a run that is to go on; refuse a name that is taken there, unless it is the study's `own`.
 
     Raises:
         RunError: see `Mirror`; a run of that name is there.
@@ -132,7 +132,7 @@ def _look_into_storage(config: Config, resume: str | None) -> None:
     if resume == "auto":
         if mirror.holds_run() and mirror.fetch(RunDir(Path(config.output_dir) / name)):
             _log.info("fetched the run from %s", mirror.uri, extra=NOTICE)
-    elif resume is None and mirror.holds_run():
+    elif resume is None and not own and mirror.holds_run():
         raise RunError(
             f"{mirror.uri} already holds a run; use another --experiment-name, or go on with it: --resume auto"
         )

@@ -23,15 +23,17 @@ from cabruca.config.study import Study, trial_config
 from cabruca.distributed.cluster import cluster_for
 from cabruca.distributed.group import open_desk
 from cabruca.distributed.keeping import drop_checkpoints
+from cabruca.distributed.mirror import MirroredReporter, mirror_of
 from cabruca.distributed.room import trials_at_once, wait_for_room
 from cabruca.distributed.study_desk import StudyDesk
+from cabruca.distributed.study_mirror import close_copy, drop_there, fetch_of, placed, run_dir_of
 from cabruca.distributed.study_run import LOOK_S, Stop, cores_of, resources_of, stop_on_signals
 from cabruca.distributed.trial import clean_process, wait_for_the_dead
 from cabruca.distributed.trial_lines import LeaveLine
 from cabruca.distributed.trial_reporter import TrialReporter
 from cabruca.errors import CabrucaError, RunError
 from cabruca.preparing import TaskFactory
-from cabruca.run import run_training
+from cabruca.run import Wrap, run_training
 from cabruca.tracking.files import to_json, write_atomic
 from cabruca.tracking.log import EarlyLog
 from cabruca.tracking.run_dir import RunDir
@@ -73,7 +75,7 @@ class _Work:
 
     @property
     def run_dir(self) -> RunDir:
-        return RunDir(Path(self.config.output_dir) / str(self.config.experiment_name))
+        return run_dir_of(self.config)
 
 
 def run_repeats(
@@ -106,6 +108,7 @@ def run_repeats(
             found = repeat_best(study, study_dir, top=top, seeds=seeds, trial=trial, places=trackers)
         finally:
             trackers.end(read(study_dir.results), interrupted=found is None or found.exit_code != 0)
+            close_copy(study, study_dir)
         return found
 
 
@@ -168,6 +171,8 @@ def _run_all(study: Study, study_dir: StudyDir, every: Sequence[_Work], desk: An
     import ray
 
     untyped: Any = ray
+    for work in every:
+        fetch_of(work.config, weights=False)
     waiting = [work for work in every if (read_status(work.run_dir.status) or {}).get("state") != "finished"]
     wanted = resources_of(study)
     options: dict[str, Any] = {"num_cpus": wanted.get("cpu", 0), "num_gpus": wanted.get("gpu", 0)}
@@ -199,11 +204,13 @@ def _failure(ray: Any, done: Any, work: _Work) -> list[Exception]:
     name = f"repetition {work.run_dir.name}"
     try:
         kind, said = ray.get(done)
+        fetch_of(work.config, weights=False)
     except ray.exceptions.RayError as error:
         return [RunError(f"{name} ended with its process ({type(error).__name__}); give the command again")]
     if kind == "done":
         if said != "interrupted":  # that one goes on from its newest
             drop_all_but_best(work.run_dir)
+            drop_there(work.config, keep=work.run_dir.best.name)
         return []
     known: type[Exception] = getattr(errors, kind, RunError)
     return [known(f"{name}: {said}")]
@@ -224,7 +231,8 @@ def _config(study: Study, study_dir: StudyDir, one: TrialState, seed: int) -> Co
     config = trial_config(study, one.params, number=one.number, folder=study_dir.repeats.absolute())
     training = config.training.model_copy(update={"seed": study.base.training.seed + seed})
     name = study_dir.repeat_dir(one.number, seed).path.name
-    return config.model_copy(update={"training": training, "experiment_name": name})
+    config = config.model_copy(update={"training": training, "experiment_name": name})
+    return placed(config, study_dir, study_dir.repeats)
 
 
 def _repeat_once(work: _Work, folder: str) -> tuple[str, str]:
@@ -233,27 +241,28 @@ def _repeat_once(work: _Work, folder: str) -> tuple[str, str]:
     clean_process()
     line = LeaveLine(work.desk, work.trial)
     wrap = partial(TrialReporter, line=line, metrics=(), epochs=work.config.training.num_epochs)
-    run_dir = work.run_dir
+    run_dir, mirror = work.run_dir, mirror_of(work.config)
     options: dict[str, Any] = {
         "quiet": True,
         "task_factory": work.task,
-        "wrap": wrap,
         "within": work.place,
         "test": False,
     }
     try:
+        fetch_of(work.config)
         wait_for_the_dead(run_dir)
         resume = "auto" if run_dir.holds_run and not run_dir.was_stillborn else None
         result: TrainResult
         if work.workers == 1:
-            result = run_training(work.config, resume=resume, cores=work.cores, **options)
+            own: Wrap = lambda inner: wrap(MirroredReporter(inner, run_dir, mirror))  # noqa: E731
+            result = run_training(work.config, resume=resume, cores=work.cores, wrap=own, **options)
         else:
             from cabruca.distributed.ray_train import train_on_workers
 
             leave = wait_for_room(work.config, line.leave_asked)
             if leave is not None:
                 return "done", "interrupted"
-            result = train_on_workers(work.config, resume=resume, **options)
+            result = train_on_workers(work.config, resume=resume, wrap=wrap, **options)
     except (CabrucaError, errors.TrainingDiverged) as error:
         return type(error).__name__, str(error)
     except Exception as error:

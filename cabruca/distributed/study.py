@@ -29,6 +29,7 @@ from cabruca.distributed.study_desk import StudyDesk
 from cabruca.distributed.study_failing import FailureWatch, all_failed
 from cabruca.distributed.study_fit import check_trials_fit
 from cabruca.distributed.study_metrics import StudyMetrics
+from cabruca.distributed.study_mirror import study_mirror
 from cabruca.distributed.study_outputs import Tables
 from cabruca.distributed.study_prognosis import foresee
 from cabruca.distributed.study_run import Stop, cores_of, run_tuner
@@ -145,6 +146,7 @@ class _Driver:
         self._status = StatusFile(study_dir.status)
         self._tables = Tables(study, study_dir)
         self._stop = Stop()
+        self._mirror = study_mirror(study, study_dir)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -165,6 +167,8 @@ class _Driver:
             self._status.close()
             self._journal.close()
             log.close()
+            if self._mirror is not None:
+                self._mirror.close()
 
     def go(self, *, retry_failed: bool, dry: bool) -> StudyResult:
         import ray
@@ -182,8 +186,13 @@ class _Driver:
         trackers.begin()
         gauges = StudyMetrics(self._study, _gauge())
         desk = open_desk(ray, StudyDesk)
-        looking: list[Watcher] = [self._tables, trackers, gauges, *self._watchers]
-        books = StudyBooks(self._study, self._dir, self._journal, looking, desk=desk, places=trackers)
+        copy = [] if self._mirror is None else [self._mirror]
+        looking: list[Watcher] = [self._tables, *copy, trackers, gauges, *self._watchers]
+        if self._mirror is not None:
+            self._mirror.begin()
+        books = StudyBooks(
+            self._study, self._dir, self._journal, looking, desk=desk, places=trackers, mirror=self._mirror
+        )
         used_s = spent_s(self._dir)
         books.write("note", text=BEGAN)
         self._status.set("running", message="")

@@ -13,7 +13,9 @@ from cabruca.config.study import Study, trial_config
 from cabruca.distributed.autopsy import NAME, complete, write_autopsy_of_dead
 from cabruca.distributed.population import Exchange, Population
 from cabruca.distributed.study_desk import Order, TakeOver
+from cabruca.distributed.study_mirror import StudyMirror, drop_there, placed
 from cabruca.distributed.trial import Ending
+from cabruca.errors import RunError
 from cabruca.tracking.status import StatusFile
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import Journal, events
@@ -37,7 +39,8 @@ class Places(Protocol):
 
 
 class StudyBooks:
-    """Arguments: the study and its folder, its open journal, who watches, and the handle of the study's desk."""
+    """Arguments: the study and its folder, its open journal, who watches, the handle of the study's desk, its copy in a
+    shared place or None."""
 
     def __init__(
         self,
@@ -48,9 +51,10 @@ class StudyBooks:
         *,
         desk: Any,
         places: Places,
+        mirror: StudyMirror | None = None,
     ) -> None:
         self.study, self.study_dir, self.journal = study, study_dir, journal
-        self.desk = desk
+        self.desk, self._mirror = desk, mirror
         self._watchers, self._places = list(watchers), places
         self._broken: set[int] = set()
         self.deaths: Counter[int] = Counter()
@@ -101,7 +105,9 @@ class StudyBooks:
             self._tell_exchange(number, newest)
 
     def _config(self, number: int, params: Mapping[str, Any]) -> Config:
-        return trial_config(self.study, params, number=number, folder=self.study_dir.trials.absolute())
+        trials = self.study_dir.trials
+        config = trial_config(self.study, params, number=number, folder=trials.absolute())
+        return placed(config, self.study_dir, trials)
 
     def exchanged(self, number: int, exchange: Exchange) -> None:
         """A trial takes over another's weights: it is told before it can ask."""
@@ -147,6 +153,7 @@ class StudyBooks:
     def ended(self, number: int, ending: Ending) -> TrialState:
         """An attempt at a trial has ended."""
         trial = self.state.trials[number]
+        self._gather(number)
         ending = self._checked(trial, ending)
         if ending.state == "failed":
             self._autopsy(trial, ending)
@@ -156,6 +163,19 @@ class StudyBooks:
         self.write("ended", trial=number, state=ending.state, epoch=epoch, values=values, reason=ending.reason)
         self.desk.forget.remote(number)
         return trial
+
+    def _gather(self, number: int) -> None:
+        if self._mirror is None:
+            return
+        try:
+            self._mirror.gather(self._config(number, {}))
+        except RunError as error:
+            _log.warning("trial %d is not here to be looked at (%s)", number, error)
+
+    def drop_there(self, number: int) -> None:
+        """Remove a trial's weights from the study's copy in a shared place."""
+        if self._mirror is not None:
+            drop_there(self._config(number, {}))
 
     def _checked(self, trial: TrialState, ending: Ending) -> Ending:
         """A trial that ends well without a number has failed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cabruca.config.schema import Config
-from cabruca.distributed.mirror import Mirror
+from cabruca.distributed.mirror import Mirror, MirroredReporter, mirror_of
 from cabruca.distributed.ray_metrics import RayMetrics
 from cabruca.distributed.relay import LogRelay, Relay
 from cabruca.distributed.reporter import Lines, WorkerReporter
@@ -28,7 +28,7 @@ from cabruca.tracking.study_place import StudyPlace
 from cabruca.tracking.weights import WithWeights
 from cabruca.train import checkpoint
 from cabruca.train.loop import train
-from cabruca.train.protocols import Callback, Record, Save, State, Task, TrainResult
+from cabruca.train.protocols import Callback, State, Task, TrainResult
 from cabruca.train.ready import make_ready
 
 _log = logging.getLogger("cabruca.distributed")
@@ -61,22 +61,21 @@ class TrainJob:
     def run(self, runtime: Runtime) -> TrainResult:
         """Train, from where the run is."""
         run_dir = RunDir(Path(self.run_dir))
-        mirror = self._mirror() if runtime.is_main else None
+        mirror = mirror_of(self.config) if runtime.is_main else None
         state = runtime.share(self._state(run_dir, mirror) if runtime.is_main else None)
         task = make_ready(self.config, self._make_task())  # before the log is open: the driver has said all this
         workers = runtime.gather((os.getpid(), socket.gethostname()))
-        local = None
-        if runtime.is_main:
-            local = _Kept(LocalReporter(run_dir, self.config, state, quiet=True), run_dir, mirror)
-        kept = None if local is None else self.wrap(local)
-        reporter = WorkerReporter(runtime, kept, state, self._lines(), self._gauges(runtime, run_dir))
+        local = LocalReporter(run_dir, self.config, state, quiet=True) if runtime.is_main else None
+        kept = None if local is None else self.wrap(MirroredReporter(local, run_dir, mirror))
+        gauges = self._gauges(runtime, run_dir)
+        reporter = WorkerReporter(runtime, kept, state, self._lines(), gauges)
         with self._told(runtime, local):
             try:
                 watchers: list[Callback] = []
                 given: Task = task
                 if local is not None:
-                    local.inner.start()
-                    self._say_who(workers, state)
+                    local.start()
+                    gauges.show_restarts(self._say_who(workers, state))
                     given, watchers = watched(
                         task, run_dir, self.config, runtime.device, [Relay(self.desk)], within=self.within
                     )
@@ -117,10 +116,6 @@ class TrainJob:
         weights, source = ray.get(self.weights)
         return WithWeights(own, weights, source)
 
-    def _mirror(self) -> Mirror | None:
-        storage, name = self.config.distributed.storage_path, self.config.experiment_name
-        return None if storage is None or name is None else Mirror(storage, name)
-
     def _lines(self) -> Lines:
         import ray
         import ray.train
@@ -136,17 +131,19 @@ class TrainJob:
 
         return RayMetrics(run_dir.name, runtime.rank, self.config.training.monitor_metric, Gauge, within=self.within)
 
-    def _say_who(self, workers: list[tuple[int, str]], state: State | None) -> None:
+    def _say_who(self, workers: list[tuple[int, str]], state: State | None) -> int:
+        """How often workers of this run were started before."""
         import ray
 
         at = {key: int((state or {}).get(key, 0)) for key in ("epoch", "step")}
-        attempt = ray.get(self.desk.began.remote())
+        attempt = int(ray.get(self.desk.began.remote()))
         who = ", ".join(f"rank {rank} is process {pid} on {host}" for rank, (pid, host) in enumerate(workers))
         _log.info("workers: %s", who)
         ray.get(self.desk.tell.remote("workers", len(workers), attempt, at["epoch"], at["step"]))
+        return attempt
 
     @contextmanager
-    def _told(self, runtime: Runtime, local: _Kept | None) -> Iterator[None]:
+    def _told(self, runtime: Runtime, local: LocalReporter | None) -> Iterator[None]:
         """Rank 0's warnings and notices reach the driver's terminal."""
         if local is None:
             yield
@@ -157,33 +154,3 @@ class TrainJob:
             yield
         finally:
             logger.removeHandler(handler)
-
-
-class _Kept:
-    """Rank 0's reporter, which also keeps the run's mirror."""
-
-    def __init__(self, inner: LocalReporter, run_dir: RunDir, mirror: Mirror | None) -> None:
-        self.inner, self._run_dir, self._mirror = inner, run_dir, mirror
-
-    def resume(self) -> State | None:
-        return self.inner.resume()
-
-    def heartbeat(self, record: Record) -> Any:
-        return self.inner.heartbeat(record)
-
-    def save(self, record: Record, save: Save) -> None:
-        self.inner.save(record, save)
-        self._push()
-
-    def report(self, record: Record, save: Save) -> None:
-        self.inner.report(record, save)
-        self._push()
-
-    def finish(self, result: TrainResult | None, error: BaseException | None) -> None:
-        self.inner.finish(result, error)
-        if error is None:
-            self._push()
-
-    def _push(self) -> None:
-        if self._mirror is not None:
-            self._mirror.push(self._run_dir)

@@ -22,6 +22,7 @@ from cabruca.config.redact import redact
 from cabruca.config.study_folds import Fold, with_fold
 from cabruca.distributed.autopsy import write_autopsy
 from cabruca.distributed.folds import FoldsLine, OtherFolds
+from cabruca.distributed.mirror import Mirror, MirroredReporter, mirror_of
 from cabruca.distributed.population import take_over
 from cabruca.distributed.ray_metrics import GaugeWatcher, RayMetrics
 from cabruca.distributed.room import wait_for_room
@@ -36,8 +37,8 @@ from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.status import StatusFile, is_alive, read_status
 from cabruca.train.protocols import Reporter, TrainResult
 
-BURIAL_S = 60.0
-"""How long a trial waits for the process of its earlier attempt to be gone."""
+BURIAL_S = 90.0
+"""How long a trial waits for the process of its earlier attempt to be gone; on another machine, by its heartbeat."""
 
 FORWARD_S = 0.05
 """Seconds between looks at what a trial's workers have told."""
@@ -123,6 +124,7 @@ class Attempt:
         self._run_dir = RunDir(Path(order.config.output_dir) / str(order.config.experiment_name))
         self._line: Line = TuneLine(job.desk, order.number)
         self._told = order.known
+        self._mirror: Mirror | None = None
         self._others: OtherFolds | None = None
         if job.folds:
             self._others = OtherFolds(order.config, job.folds, trial=order.number, metrics=job.metrics, desk=job.desk,
@@ -133,6 +135,9 @@ class Attempt:
     def go(self) -> Ending:
         """Train as far as the study wants it; every failure of the trial is caught."""
         try:
+            self._mirror = mirror_of(self._config)
+            if self._mirror is not None:
+                self._mirror.fetch(self._run_dir)
             wait_for_the_dead(self._run_dir)
             return self._catch_up() or self._train_folds() or self._train()
         except Exception as error:
@@ -188,8 +193,10 @@ class Attempt:
         found = self._line.take_over_asked(epoch) if self._job.population and epoch else None
         if found is None:
             return False
-        self._config = found.config
-        take_over(self._run_dir, RunDir(Path(found.donor)), redact(found.config.to_dict()))
+        self._config, donor = found.config, RunDir(Path(found.donor))
+        if self._mirror is not None:
+            self._mirror.beside(donor.name).fetch(donor)
+        take_over(self._run_dir, donor, redact(found.config.to_dict()))
         return True
 
     def _wrap(self) -> Callable[[Reporter], Reporter]:
@@ -204,13 +211,16 @@ class Attempt:
             population=self._job.population,
         )
 
+    def _kept(self, reporter: Reporter) -> Reporter:
+        return self._wrap()(MirroredReporter(reporter, self._run_dir, self._mirror))
+
     def _alone(self, resume: str | None) -> TrainResult:
         return run_training(
             self._config,
             resume=resume,
             quiet=True,
             task_factory=self._job.task,
-            wrap=self._wrap(),
+            wrap=self._kept,
             within=self._order.place,
             cores=self._job.cores,
             test=False,
@@ -269,6 +279,9 @@ class Attempt:
         """The run folder says how the trial is left, where no run was there to say so."""
         if self._run_dir.path.is_dir():
             StatusFile(self._run_dir.status).set(state, epoch=epoch, message=message)
+            if self._mirror is not None:
+                with contextlib.suppress(RunError):  # it may be what failed
+                    self._mirror.push(self._run_dir)
 
 
 def wait_for_the_dead(run_dir: RunDir, patience_s: float = BURIAL_S) -> None:

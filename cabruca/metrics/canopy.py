@@ -99,11 +99,14 @@ def canopy_metrics(squares: Sequence[Squares]) -> dict[str, float]:
 
     NaN where no ground is known; 0 without trees. Plots are pooled by their areas.
     """
-    if not squares:
-        return dict.fromkeys(("canopy_cover", "canopy_cover_true", "canopy_cover_error"), math.nan)
-    total = np.sum([s.areas.sum(axis=0) for s in squares], axis=0)
-    found, true = (float(total[k] / total[KNOWN]) if total[KNOWN] > 0 else math.nan for k in (TREE, TREE_TRUE))
+    found, true = (cover_share(squares, k) for k in (TREE, TREE_TRUE))
     return {"canopy_cover": found, "canopy_cover_true": true, "canopy_cover_error": abs(found - true)}
+
+
+def cover_share(squares: Sequence[Squares], column: int) -> float:
+    """Area of one column of `Squares.areas` / known area; NaN where no ground is known."""
+    total = np.sum([s.areas.sum(axis=0) for s in squares], axis=0) if squares else np.zeros(5)
+    return float(total[column] / total[KNOWN]) if total[KNOWN] > 0 else math.nan
 
 
 def shade_distribution_score(squares: Sequence[Squares]) -> float:

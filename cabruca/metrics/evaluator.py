@@ -10,14 +10,14 @@ from cabruca.config.schema import ValidationConfig
 from cabruca.findings import Findings
 from cabruca.ground import Inventory
 from cabruca.metrics.agroforestry import AgroforestrySettings, agroforestry_metrics
-from cabruca.metrics.counts import count_metrics
+from cabruca.metrics.counts import count_metrics, least_scores
 from cabruca.metrics.detection import detect
 from cabruca.metrics.found import findings_of
 from cabruca.metrics.pairing import Matched, match_plots
 from cabruca.metrics.plots import make_plots
 from cabruca.metrics.records import PictureRecord, picture_records
 from cabruca.metrics.segmentation import semantic_metrics
-from cabruca.metrics.survey import Survey, SurveySettings
+from cabruca.metrics.survey import Least, Survey, SurveySettings
 from cabruca.runtime import Runtime
 from cabruca.structures import Batch, Prediction
 
@@ -30,6 +30,8 @@ class Evaluator:
         config: score threshold, detection cap, and what the agroforestry metrics are made with.
         min_visible_share: a crown cut by a grid window's core takes part while this share of it lies inside.
         inventory: plane -> trees that people counted there; None: nothing to compare with.
+        scores: class -> found crowns count from there; one that is not named from `score_threshold` on, as all do
+            without any.
     """
 
     def __init__(
@@ -40,10 +42,14 @@ class Evaluator:
         *,
         min_visible_share: float,
         inventory: Mapping[str, Inventory] | None = None,
+        scores: Mapping[str, float] | None = None,
     ) -> None:
         self.instance_names, self.semantic_names = tuple(instance_names), tuple(semantic_names)
         self.config = config
         self.min_visible_share = min_visible_share
+        self.least: Least = config.score_threshold
+        if scores is not None:
+            self.least = least_scores(scores, self.instance_names, otherwise=config.score_threshold)
         self.inventory = inventory
         self.records: dict[str, PictureRecord] = {}
         self.gathered: list[PictureRecord] = []
@@ -52,7 +58,7 @@ class Evaluator:
             self._survey = SurveySettings.of(
                 self.instance_names,
                 self.semantic_names,
-                score_threshold=config.score_threshold,
+                score_threshold=self.least,
                 shade_grid_m=config.shade_grid_m,
             )
 
@@ -100,9 +106,9 @@ class Evaluator:
         matrices = [r.confusion for r in records if r.confusion is not None and "semantic" in heads]
         pixels = np.sum(matrices, axis=0) if matrices else None
         names, cap = self.instance_names, self.config.max_detections
+        threshold = self.config.score_threshold  # what is drawn has one for all classes
         detected = detect(records, names, max_detections=cap, mask_labels=mask_labels)
-        threshold = self.config.score_threshold
-        crowns = {**detected.metrics, **count_metrics(records, names, score_threshold=threshold)}
+        crowns = {**detected.metrics, **count_metrics(records, names, score_threshold=self.least)}
         if "instance" not in heads:
             crowns = {k: v if k.endswith("_count_true") else float("nan") for k, v in crowns.items()}
         land = semantic_metrics(pixels, self.semantic_names, canopy=names)

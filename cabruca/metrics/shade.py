@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from cabruca.ground import Floats
@@ -28,9 +29,17 @@ def shade_metrics(cacao: Sequence[Floats], shade: Sequence[Floats], radius: floa
     trees, shades = sum(map(len, cacao)), sum(map(len, shade))
     distances = [cKDTree(s).query(c)[0] for c, s in zip(cacao, shade, strict=True) if len(c) and len(s)]
     near = np.concatenate([np.zeros(0), *distances])
+    covered = sum(float(near_shade(c, s, radius).sum()) for c, s in zip(cacao, shade, strict=True))
     known = trees > 0 and not math.isnan(radius)
     return {
         "shade_to_cacao_ratio": shades / trees if trees else NAN,
-        "cacao_in_shade_share": float((near <= radius).sum() / trees) if known else NAN,
+        "cacao_in_shade_share": covered / trees if known else NAN,
         "shade_distance_mean": float(near.mean()) if len(near) else NAN,
     }
+
+
+def near_shade(cacao: Floats, shade: Floats, radius: float) -> npt.NDArray[np.bool_]:
+    """bool `[N]`: cacao trees with a shade tree within `radius`."""
+    if len(cacao) == 0 or len(shade) == 0:
+        return np.zeros(len(cacao), dtype=np.bool_)
+    return np.asarray(cKDTree(shade).query(cacao)[0] <= radius)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,15 @@ OUTLINE_CELLS = 128
 """Cells along a core's longer side that its outline is drawn with where parts of it are unknown."""
 
 
+Least = float | tuple[float, ...]
+"""Score that found crowns take part from: one for all, or one by label (label 0 first)."""
+
+
+def sure(scores: npt.NDArray[Any], labels: npt.NDArray[Any], least: Least) -> Bools:
+    """bool `[N]`: crowns with these scores and labels take part."""
+    return np.asarray(scores >= (np.array(least)[labels] if isinstance(least, tuple) else least))
+
+
 @dataclass(frozen=True)
 class SurveySettings:
     """How windows are surveyed.
@@ -29,7 +39,7 @@ class SurveySettings:
         tree_ids, shade_ids: semantic classes that are canopy, and shade canopy. shade_labels: instance classes of it.
     """
 
-    score_threshold: float
+    score_threshold: Least
     shade_grid_m: float
     tree_ids: tuple[int, ...]
     shade_ids: tuple[int, ...]
@@ -37,7 +47,7 @@ class SurveySettings:
 
     @classmethod
     def of(
-        cls, instance: Sequence[str], semantic: Sequence[str], *, score_threshold: float, shade_grid_m: float
+        cls, instance: Sequence[str], semantic: Sequence[str], *, score_threshold: Least, shade_grid_m: float
     ) -> SurveySettings:
         """By the names of the classes: those of the crowns are canopy, those that begin with `shade` give shade."""
         ids = {name: i for i, name in enumerate(semantic) if name in instance}
@@ -105,7 +115,7 @@ def take_survey(
     shape = batch.sizes_hw_px[b]
     window = batch.grounds[b] or Ground.alone(batch.pictures[b], batch.sizes_hw_px[b], batch.gsd_m[b])
     true = batch.crowns[b].to("cpu")
-    sure = _floats(found.scores) >= settings.score_threshold
+    taken = sure(_floats(found.scores), found.labels.numpy(), settings.score_threshold)
     valid = batch.known[b, : shape[0], : shape[1]].cpu().numpy()
     regions, labels = true.ignored, true.ignored.labels.numpy()
     of_all, of_any = (_region(shape, regions, np.flatnonzero(k)) for k in (labels == 0, labels >= 0))
@@ -113,7 +123,7 @@ def take_survey(
     seen, cover = _cover(batch, b, found, true, known=(valid & ~of_any)[y0:y1, x0:x1], settings=settings)
     core = window.at(x0, y0)
     outline, grain = _outline(known, core)
-    mine = np.flatnonzero(sure & counted[1])
+    mine = np.flatnonzero(taken & counted[1])
     return Survey(
         ground=core,
         found=_found_trees(found, mine, centres, window, name=batch.pictures[b], seam=counted[2][mine]),
@@ -189,10 +199,10 @@ def _cover(
         known = known & (truth != IGNORE)
         layers = [np.isin(v, k) for k in (settings.tree_ids, settings.shade_ids) for v in (ids, truth)]
         return True, Cover(known, *layers)
-    sure = _floats(found.scores) >= settings.score_threshold
+    taken = sure(_floats(found.scores), found.labels.numpy(), settings.score_threshold)
     layers = []
     for labels in (None, settings.shade_labels):
-        for crowns, wanted in ((found, sure), (true, np.ones(len(true), np.bool_))):
+        for crowns, wanted in ((found, taken), (true, np.ones(len(true), np.bool_))):
             keep = wanted if labels is None else wanted & np.isin(crowns.labels.numpy(), labels)
             layers.append(_union(shape, crowns, np.flatnonzero(keep))[core])
     return False, Cover(known, *layers)

@@ -7,7 +7,7 @@ depends on better ones alone, so one matching holds for every score to count fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -126,17 +126,6 @@ def choose_scores(
     """
     found = {name: Sweep.of(records, label).best(chosen_by) for label, name in enumerate(names, 1)}
     return {name: choice for name, choice in found.items() if choice is not None}
-
-
-def score_of(scores: Mapping[str, float] | float, names: Sequence[str], otherwise: float) -> Floats:
-    """Score to count from by label, `[1 + len(names)]`, of one score for all or one a class.
-
-    Args:
-        otherwise: of a class that `scores` does not name, and of label 0.
-    """
-    if isinstance(scores, Mapping):
-        return np.array([otherwise, *(scores.get(name, otherwise) for name in names)])
-    return np.full(1 + len(names), scores)
 
 
 def _picture(record: PictureRecord, label: int) -> tuple[Floats, Bools, Bools, Bools]:

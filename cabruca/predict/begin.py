@@ -12,7 +12,10 @@ from cabruca.predict.journal import folder_of
 from cabruca.predict.network import TrainedNetwork
 from cabruca.predict.plan import Plan, Request, make_plan
 from cabruca.predict.pool import InProcess
-from cabruca.predict.run import Summary, Watcher, check_output, run
+from cabruca.predict.run import Summary, run
+from cabruca.predict.scenes import check_output
+from cabruca.predict.vector import format_of
+from cabruca.predict.watcher import Watcher
 from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
 
 
@@ -40,7 +43,7 @@ def predict(
         CheckpointError, DataError, ConfigError, DeviceError, RunError: one line each.
     """
     request = make_request(images, out, options)
-    check_output(request.out, resume=resume)
+    check_output(request, resume=resume)
     if (done := finished(request, resume=resume)) is not None:
         return done
     trained = load_trained(checkpoint)
@@ -82,7 +85,8 @@ def finished(request: Request, *, resume: bool) -> Summary | None:
         return None
     import pyogrio
 
-    crowns = int(pyogrio.read_info(request.out)["features"])
+    layer = "crowns" if format_of(request.out) == "GPKG" else None
+    crowns = int(pyogrio.read_info(request.out, layer=layer)["features"])
     return Summary(True, request.out, crowns, None, (), 0.0)
 
 

@@ -48,6 +48,11 @@ SHADE = Kind("shade", "float32", -1, STRIDE_PX)
 KINDS = (SEMANTIC, DENSITY, SHADE)
 
 
+def raster_files(folder: Path | None, image: str) -> list[Path]:
+    """What `publish` writes for an image, in the order of `KINDS`."""
+    return [] if folder is None else [folder / f"{Path(image).stem}.{kind.name}.tif" for kind in KINDS]
+
+
 @dataclass(frozen=True)
 class Planes:
     """The dense outputs of one picture.
@@ -78,12 +83,11 @@ class Planes:
             OSError: the disk is full, or the folder may not be written.
         """
         written = []
-        for kind in KINDS:
+        for kind, path in zip(KINDS, raster_files(folder, self.picture.name), strict=True):
             if not self._file(kind).is_file():
                 continue
             a, b, c, d, e, f = self.picture.affine
             s = kind.side_px
-            path = folder / f"{Path(self.picture.name).stem}.{kind.name}.tif"
             write_cog(
                 path,
                 lambda y0, x0, y1, x1, kind=kind: self._part(kind, y0, x0, y1, x1),  # type: ignore[misc]

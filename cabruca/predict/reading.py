@@ -19,6 +19,9 @@ from cabruca.predict.found import Look, Reading
 from cabruca.predict.windows import STRIDE_PX, Grid, Window
 from cabruca.structures import Batch, Crowns, InputSpec, Prediction, Sample, collate
 
+CACHE_BYTES = 32 << 20
+"""Of decoded blocks: the row of windows at work, of rasters up to some ten thousand px wide."""
+
 Bools = npt.NDArray[np.bool_]
 
 

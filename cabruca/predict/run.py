@@ -7,60 +7,28 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
 import shapely
-from shapely import affinity
 
-from cabruca.data.area import read_area
+from cabruca.data.caching import bounded_cache
 from cabruca.data.sparse import Blocks
-from cabruca.errors import DataError, RunError
 from cabruca.predict.found import Reading
-from cabruca.predict.journal import Journal, folder_of
-from cabruca.predict.picture import Picture, open_picture
+from cabruca.predict.journal import Journal
 from cabruca.predict.plan import Plan
 from cabruca.predict.planes import Planes
 from cabruca.predict.pool import Pool, Windows
-from cabruca.predict.reading import Reader
+from cabruca.predict.reading import CACHE_BYTES, Reader
 from cabruca.predict.rows import Row
+from cabruca.predict.scenes import Scene, scenes_of
 from cabruca.predict.state import restore, to_plain
 from cabruca.predict.stitch import Stitcher
 from cabruca.predict.sweep import Sweep
-from cabruca.predict.vector import CROWNS, PLOTS, files_of, format_of, grid_fields, write_map
-from cabruca.predict.windows import Grid, Window
+from cabruca.predict.vector import CROWNS, PLOTS, grid_fields, write_map
+from cabruca.predict.watcher import Silent, Watcher
+from cabruca.predict.windows import Window
 
 SAVE_S = 10.0
 """Seconds of work that a kill may cost."""
-
-
-class Watcher(Protocol):
-    """Who looks on."""
-
-    def say(self, line: str) -> None:
-        """Something a person should know."""
-        ...
-
-    def progress(self, picture: Picture, done_px: int, crowns: int) -> None:
-        """Grid px of `picture` that are done, and its crowns so far."""
-        ...
-
-    def stop_asked(self) -> bool:
-        """Whether to save and stop; asked after every batch."""
-        ...
-
-
-class Silent:
-    """Nobody looks on."""
-
-    def say(self, line: str) -> None:
-        pass
-
-    def progress(self, picture: Picture, done_px: int, crowns: int) -> None:
-        pass
-
-    def stop_asked(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True)
@@ -75,72 +43,6 @@ class Summary:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Scene:
-    """One picture with its grid, and the area wanted in grid px (None: all of it)."""
-
-    number: int
-    picture: Picture
-    grid: Grid
-    area: Any
-
-
-def check_output(out: Path, *, resume: bool) -> None:
-    """Before minutes of work.
-
-    Raises:
-        RunError: the map is there already, or was begun and --resume is not given. DataError: no such format or folder.
-    """
-    format_of(out)
-    if not out.parent.is_dir():
-        raise DataError(f"--out '{out}': there is no folder '{out.parent}'; make it, or choose another")
-    taken = [path for path in dict.fromkeys(files_of(out).values()) if path.exists()]
-    if taken and not resume:
-        raise RunError(f"'{taken[0]}' is there already; choose another --out, or remove it")
-    if (folder_of(out) / "state.json").exists() and not resume:
-        raise RunError(f"'{out}' was begun before; go on with --resume, or remove '{folder_of(out)}'")
-
-
-def scenes_of(plan: Plan) -> list[Scene]:
-    """Open every picture before the first is worked on.
-
-    Raises:
-        DataError: a raster, the area, pictures of several CRS, or two of one name.
-        ConfigError: the overlap is not smaller than the window.
-    """
-    request, scenes = plan.request, list[Scene]()
-    for number, name in enumerate(request.images):
-        picture = open_picture(name, plan.spec, plan.training_gsd_m, match=request.gsd == "match")
-        grid = Grid.over(picture.grid_hw, plan.tile_size, plan.overlap(picture))
-        area = None if request.aoi is None else _area_px(request.aoi, picture)
-        scenes.append(Scene(number, picture, grid, area))
-    first = scenes[0].picture
-    for scene in scenes[1:]:
-        if scene.picture.crs != first.crs:
-            raise DataError(
-                f"'{scene.picture.name}' and '{first.name}' have different coordinate reference systems, and a map has "
-                "one; predict them into two maps, or bring them into one system"
-            )
-    stems = [Path(s.picture.name).stem for s in scenes]
-    if request.raster_out is not None and len(set(stems)) < len(stems):
-        raise DataError("two images have the same file name, and --raster-out names rasters by it; rename one")
-    if request.aoi is not None and all(s.area.is_empty for s in scenes):
-        raise DataError(f"area '{request.aoi}' does not touch any of the images; check its coordinates")
-    return scenes
-
-
-def _area_px(aoi: Path, picture: Picture) -> Any:
-    """The area in grid px, cut at the raster."""
-    a, b, c, d, e, f = picture.affine
-    inverse = np.linalg.inv(np.array([[a, b, c], [d, e, f], [0, 0, 1]]))
-    (a, b, c), (d, e, f), _ = inverse.tolist()
-    moved = affinity.affine_transform(read_area(aoi, picture.crs), [a, b, d, e, c, f])
-    height, width = picture.grid_hw
-    area = shapely.make_valid(moved).intersection(shapely.box(0, 0, width, height))
-    shapely.prepare(area)
-    return area
-
-
 def run(plan: Plan, pool: Pool, watcher: Watcher | None = None, *, save_s: float = SAVE_S) -> Summary:
     """Predict, or go on where an earlier process was stopped or killed; the result is the same.
 
@@ -148,21 +50,27 @@ def run(plan: Plan, pool: Pool, watcher: Watcher | None = None, *, save_s: float
         DataError, ConfigError: see `scenes_of`; a raster that turns out broken when it is read.
         RunError: another process is at work on it, or it was begun with other settings.
     """
-    watcher, began = watcher or Silent(), time.monotonic()
+    watcher = watcher or Silent()
     scenes = scenes_of(plan)
     for line in (*plan.notes, *(n for s in scenes for n in (s.picture.note, plan.seam_note(s.picture)) if n)):
         watcher.say(line)
     journal = Journal(plan.request.out, plan.job())
     try:
-        for scene in scenes[int(journal.state.get("scene", 0)) :]:
-            if not _Scene(plan, scene, journal, watcher, save_s).predict(pool):
-                return _summary(plan, journal, (), began, finished=False)
-        rasters = _publish(plan, scenes, journal)
-        summary = _summary(plan, journal, rasters, began, finished=True)
-        journal.remove()
-        return summary
+        with bounded_cache(CACHE_BYTES):
+            return _work(plan, scenes, journal, pool, watcher=watcher, save_s=save_s)
     finally:
         journal.close()
+
+
+def _work(plan: Plan, scenes: list[Scene], journal: Journal, pool: Pool, *, watcher: Watcher, save_s: float) -> Summary:
+    began = time.monotonic()
+    for scene in scenes[int(journal.state.get("scene", 0)) :]:
+        if not _Scene(plan, scene, journal, watcher, save_s).predict(pool):
+            return _summary(plan, journal, (), began, finished=False)
+    rasters = _publish(plan, scenes, journal)
+    summary = _summary(plan, journal, rasters, began, finished=True)
+    journal.remove()
+    return summary
 
 
 def _summary(plan: Plan, journal: Journal, rasters: tuple[Path, ...], began: float, *, finished: bool) -> Summary:
@@ -274,5 +182,7 @@ class _Scene:
         row = self._sweep.plot_row(score=score, checkpoint=plan.checkpoint, sha256=plan.sha256)
         if self._sweep.totals.known_px == 0:
             self._watcher.say(f"'{row['image']}' shows nothing but NoData where it was looked at: no crown, 0 ha")
+        height, width = self._scene.grid.hw
+        self._watcher.progress(self._scene.picture, height * width, self._sweep.totals.crowns)
         self._plots.append(row)
         self._journal.save({"scene": self._scene.number + 1, "plots": self._plots})

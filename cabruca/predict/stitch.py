@@ -16,9 +16,11 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cabruca.predict.found import CUT_PX, Box, Found
 from cabruca.predict.overlap import Rect, agreement, around, containment, overlap_of, union
-from cabruca.predict.windows import Grid
+from cabruca.predict.windows import Grid, Span
 
 MERGE_IOU = 0.5
 """Agreement from which on two findings are one crown."""
@@ -27,39 +29,38 @@ MERGE_CONTAINMENT = 0.7
 """Share of a cut finding inside another crown from which on it belongs to it."""
 
 
-@dataclass
 class Track:
-    """One crown so far: what each window saw of it, and the box around all of it. `number`: in the order of their first
-    finding."""
+    """One crown so far.
 
-    number: int
-    members: list[Found]
-    box: Box = (0.0, 0.0, 0.0, 0.0)
+    Attributes:
+        number: in the order of their first finding. members: what each window saw of it. box: around all of it.
+        windows: of the members. cut: no window saw it whole. label: its class.
+    """
 
-    def __post_init__(self) -> None:
-        self.box = around(self.members)
+    def __init__(self, number: int, members: Sequence[Found]) -> None:
+        self.number, self.members = number, list[Found]()
+        self.take(members)
 
     def take(self, members: Sequence[Found]) -> None:
         """These are of the same crown."""
         self.members = [*self.members, *members]
-        self.box = around(self.members)
+        self.box: Box = around(self.members)
+        self.windows = {m.window for m in self.members}
+        self.cut = all(m.cut for m in self.members)
+        self._crown: Found | None = None
 
     @property
-    def windows(self) -> set[int]:
-        return {m.window for m in self.members}
-
-    @property
-    def cut(self) -> bool:
-        """Whether no window saw it whole."""
-        return all(m.cut for m in self.members)
+    def label(self) -> int:
+        return self.members[0].label
 
     def crown(self) -> Found:
         """The finding of the window that saw it best: whole, and farthest from its edges; where all cut it, all
         together."""
-        whole = [m for m in self.members if not m.cut]
-        if whole:
-            return max(whole, key=lambda m: (m.clearance, m.score, -m.window))
-        return union(self.members)
+        if self._crown is None:
+            whole = [m for m in self.members if not m.cut]
+            best = max(whole, key=lambda m: (m.clearance, m.score, -m.window)) if whole else union(self.members)
+            self._crown = best
+        return self._crown
 
 
 @dataclass
@@ -80,13 +81,13 @@ class Stitcher:
     def add(self, window: int, crowns: Iterable[Found]) -> None:
         """The crowns of one window; windows come in the order of their index, some may be left out."""
         self.seen.add(window)
-        near = [t for t in self.tracks if overlap_of(t.box, self._rect(window)) is not None]
+        rect = self._rect(window)
+        near = [t for t in self.tracks if overlap_of(t.box, rect) is not None]
         new = [self._track(found) for found in crowns]
-        joined = self._join_same(near, new, window)
+        joined = self._join_same(near, new)
         fresh = [t for t in new if t.number not in joined]
         self.tracks += fresh
-        touched = [*fresh, *(t for t in near if window in t.windows)]
-        self._join_contained(touched, near)
+        self._join_contained([*fresh, *(t for t in near if window in t.windows)], [*near, *fresh])
 
     def _track(self, found: Found) -> Track:
         self.made += 1
@@ -95,15 +96,13 @@ class Stitcher:
     def _rect(self, window: int) -> Rect:
         return self.grid.window(window).box
 
-    def _join_same(self, near: list[Track], new: list[Track], window: int) -> set[int]:
+    def _join_same(self, near: list[Track], new: list[Track]) -> set[int]:
         """One to one, the best agreement first; the numbers of the new ones that were joined."""
         pairs = []
-        for b in new:
-            found = b.members[0]
-            for a in near:
-                value = max((self._agreement(m, found) for m in a.members), default=0.0)
-                if value >= self.merge_iou:
-                    pairs.append((-value, abs(_middle(a.box) - _middle(b.box)), a.number, b.number, a, b))
+        for a, b in touching(near, new):
+            value = max(self._agreement(m, b.members[0]) for m in a.members)
+            if value >= self.merge_iou:
+                pairs.append((-value, abs(sum(a.box) - sum(b.box)), a.number, b.number, a, b))
         old, joined = set[int](), set[int]()
         for *_, a, b in sorted(pairs, key=lambda p: p[:4]):
             if a.number not in old and b.number not in joined:
@@ -121,27 +120,23 @@ class Stitcher:
 
     def _join_contained(self, touched: list[Track], near: list[Track]) -> None:
         """Rests that lie in another crown become a part of it; the surest first."""
-        pairs = []
-        for a in touched:
-            for b in {t.number: t for t in [*touched, *near]}.values():
-                for part, whole in ((a, b), (b, a)):
-                    if part.number != whole.number and part.cut and part.windows.isdisjoint(whole.windows):
-                        value = self._containment(part, whole)
-                        if value >= self.merge_containment:
-                            pairs.append((-value, part.number, whole.number, part, whole))
+        pairs = {}
+        for a, b in touching(touched, near):
+            if a.number == b.number or not (a.cut or b.cut) or not a.windows.isdisjoint(b.windows):
+                continue
+            for part, whole in ((a, b), (b, a)):
+                if part.cut and part.label == whole.label:
+                    value = containment(part.crown(), whole.crown())
+                    if value >= self.merge_containment:
+                        pairs[part.number, whole.number] = (-value, part, whole)
         gone: set[int] = set()
-        for _, part_number, whole_number, part, whole in sorted(pairs, key=lambda p: p[:3]):
+        for (part_number, whole_number), (_, part, whole) in sorted(pairs.items(), key=lambda p: (p[1][0], *p[0])):
             if part_number in gone or whole_number in gone or not part.windows.isdisjoint(whole.windows):
                 continue
             gone.add(part_number)
             whole.take(part.members)
         if gone:
             self.tracks = [t for t in self.tracks if t.number not in gone]
-
-    def _containment(self, part: Track, whole: Track) -> float:
-        if part.members[0].label != whole.members[0].label or overlap_of(part.box, whole.box) is None:
-            return 0.0
-        return containment(part.crown(), whole.crown())
 
     def settled(self, row: int) -> Iterator[Found]:
         """After the last window of window row `row`: the crowns that no later window can touch, in order."""
@@ -159,15 +154,24 @@ class Stitcher:
             return False
         x0, y0, x1, y1 = track.box
         height, width = self.grid.hw
-        for window in self.seen - track.windows:
-            wx0, wy0, wx1, wy1 = self._rect(window)
-            left, top = x0 - wx0 >= CUT_PX or wx0 == 0, y0 - wy0 >= CUT_PX or wy0 == 0
-            right, bottom = wx1 - x1 >= CUT_PX or wx1 == width, wy1 - y1 >= CUT_PX or wy1 == height
-            inside = wx0 <= x0 and wy0 <= y0 and x1 <= wx1 and y1 <= wy1
-            if inside and left and top and right and bottom:
-                return True
-        return False
+        columns = [k for k, s in enumerate(self.grid.columns) if _shows(s, x0, x1, width)]
+        rows = [k for k, s in enumerate(self.grid.rows) if _shows(s, y0, y1, height)]
+        own = track.windows
+        windows = (row * len(self.grid.columns) + column for row in rows for column in columns)
+        return any(w in self.seen and w not in own for w in windows)
 
 
-def _middle(box: Box) -> float:
-    return box[0] + box[1] + box[2] + box[3]
+def _shows(span: Span, low: float, high: float, length: int) -> bool:
+    """Whether a window along one axis holds `low` to `high` and does not cut there."""
+    before, behind = (CUT_PX if open_edge else 0.0 for open_edge in (span.start > 0, span.end < length))
+    return span.start + before <= low and high <= span.end - behind
+
+
+def touching(a: Sequence[Track], b: Sequence[Track]) -> list[tuple[Track, Track]]:
+    """Pairs of the two whose boxes share area."""
+    if not a or not b:
+        return []
+    p, q = (np.array([t.box for t in tracks])[:, :, None] for tracks in (a, b))
+    q = q.transpose(2, 1, 0)
+    apart = (p[:, 0] >= q[:, 2]) | (p[:, 2] <= q[:, 0]) | (p[:, 1] >= q[:, 3]) | (p[:, 3] <= q[:, 1])
+    return [(a[i], b[k]) for i, k in zip(*(v.tolist() for v in np.nonzero(~apart)), strict=True)]

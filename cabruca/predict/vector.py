@@ -29,7 +29,7 @@ PLOTS: Fields = {
 }  # fmt: skip
 GEOMETRY = {"crowns": "Polygon", "plots": "MultiPolygon", "grid": "Polygon"}
 
-ROWS_AT_ONCE = 5000
+ROWS_AT_ONCE = 1000
 """Rows handed over at a time: they bound the memory."""
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from cabruca.config.load import redact
 from cabruca.config.study import Study, best_config
 from cabruca.config.views import differences
 from cabruca.errors import ConfigError
+from cabruca.page import bullets, document, picture, section, table
 from cabruca.study_report import plots, plots_space
 from cabruca.study_report.cautions import cautions
 from cabruca.study_report.learnt import learnt
 from cabruca.study_report.parts import autopsies, repeated, saved
-from cabruca.study_report.style import STYLE
 from cabruca.tracking.files import write_atomic
 from cabruca.tracking.short import duration, short_number
 from cabruca.tracking.study_dir import StudyDir
@@ -50,26 +49,21 @@ def page(study: Study, study_dir: StudyDir, state: StudyState, importances: Mapp
     again = repeated(study_dir, state, study)
     sections = [
         _summary(study, state),
-        _section("Winner", _winner(study, study_dir, state)),
-        _section("What was learnt", _listed(learnt(study, state, again, importances))),
-        _section("With caution", _list(cautions(study, state, again))),
-        _section("Pareto front", _picture(plots.front(study, state), "the metrics against each other")),
-        _section("Leaderboard", _leaderboard(study, state)),
-        _section("Curves", _picture(plots.curves(study, state), "the metric over the epochs, a line a trial"), _CURVES),
-        _section("Parameters", _picture(plots.scatter(study, state), "each parameter against the metric"), _SCATTER),
+        section("Winner", _winner(study, study_dir, state)),
+        section("What was learnt", _told(learnt(study, state, again, importances))),
+        section("With caution", bullets(cautions(study, state, again))),
+        section("Pareto front", picture(plots.front(study, state), "the metrics against each other")),
+        section("Leaderboard", _leaderboard(study, state)),
+        section("Curves", picture(plots.curves(study, state), "the metric over the epochs, a line a trial"), _CURVES),
+        section("Parameters", picture(plots.scatter(study, state), "each parameter against the metric"), _SCATTER),
         *_more_pictures(study, state, importances),
-        _section("Repeated over several seeds", _repeats(study, again)),
-        _section("What stopping early saved", _saved(study, state)),
-        _section("When trials ran", _picture(plots_space.timeline(state), "a bar a trial, from asked to ended")),
-        _section("Failed trials", "".join(_autopsy(trial, found) for trial, found in autopsies(study_dir, state))),
-        _section("Settings of the study", _settings(study)),
+        section("Repeated over several seeds", _repeats(study, again)),
+        section("What stopping early saved", _saved(study, state)),
+        section("When trials ran", picture(plots_space.timeline(state), "a bar a trial, from asked to ended")),
+        section("Failed trials", "".join(_autopsy(trial, found) for trial, found in autopsies(study_dir, state))),
+        section("Settings of the study", _settings(study)),
     ]
-    title = f"Study {study.config.name}"
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-    viewport = '<meta name="color-scheme" content="light dark">'
-    viewport += '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    body = f"<main><h1>{escape(title)}</h1>{''.join(sections)}</main>"
-    return f'<!doctype html>\n<html lang="en"><head>{head}{viewport}</head><body>{body}</body></html>\n'
+    return document(f"Study {study.config.name}", sections)
 
 
 _CURVES = "Thick: the best trial. Faded: stopped early. A cross: failed. Dotted: rungs at which trials were stopped."
@@ -79,21 +73,14 @@ _SCATTER = "Large: the best trial. Grey: stopped early, so with fewer epochs tha
 
 
 def _more_pictures(study: Study, state: StudyState, importances: Mapping[str, float]) -> list[str]:
-    bars = _picture(plots_space.importance(importances), "importance of each parameter")
-    pair = _picture(plots_space.together(study, state, importances), "two parameters, the value as colour")
-    lines = _picture(plots_space.parallel(study, state), "a line a trial through all its parameters")
+    bars = picture(plots_space.importance(importances), "importance of each parameter")
+    pair = picture(plots_space.together(study, state, importances), "two parameters, the value as colour")
+    lines = picture(plots_space.parallel(study, state), "a line a trial through all its parameters")
     return [
-        _section("What mattered", bars, _MATTERED),
-        _section("Two parameters together", pair, "The darker, the better. A ring: the best trial."),
-        _section("All parameters together", lines, _PARALLEL),
+        section("What mattered", bars, _MATTERED),
+        section("Two parameters together", pair, "The darker, the better. A ring: the best trial."),
+        section("All parameters together", lines, _PARALLEL),
     ]
-
-
-def _section(title: str, content: str, note: str = "") -> str:
-    if not content:
-        return ""
-    told = f'<p class="note">{escape(note)}</p>' if note else ""
-    return f"<section><h2>{escape(title)}</h2>{told}{content}</section>"
 
 
 def _summary(study: Study, state: StudyState) -> str:
@@ -109,7 +96,7 @@ def _summary(study: Study, state: StudyState) -> str:
         "configuration": study.config.config,
         "written": time.strftime("%Y-%m-%d %H:%M"),
     }
-    return _table([], [[key, value] for key, value in facts.items()], kind="facts")
+    return table([], [[key, value] for key, value in facts.items()], kind="facts")
 
 
 def _winner(study: Study, study_dir: StudyDir, state: StudyState) -> str:
@@ -133,7 +120,7 @@ def _differences(study: Study, best: TrialState) -> str:
     rows = [[key, *map(_value, pair)] for key, pair in redact(dict(found)).items() if key not in UNTOLD]
     if not rows:
         return "<p>Its configuration is the base configuration's.</p>"
-    return _table(["key", "base configuration", "winner"], rows, marked=[key for key, *_ in rows if key in best.params])
+    return table(["key", "base configuration", "winner"], rows, marked=[key for key, *_ in rows if key in best.params])
 
 
 def _leaderboard(study: Study, state: StudyState) -> str:
@@ -141,7 +128,7 @@ def _leaderboard(study: Study, state: StudyState) -> str:
     keys = parameter_keys(rows)
     head = ["#", "trial", "state", "epoch", *study.metrics, "at epoch", "stopped at rung", "time", "memory", *keys]
     cells = [_leaderboard_cells(row, keys) for row in rows]
-    return _table(head, cells, classes=[f"state-{row.state}" for row in rows], kind="wide")
+    return table(head, cells, classes=[f"state-{row.state}" for row in rows], kind="wide")
 
 
 def _leaderboard_cells(row: Row, keys: Sequence[str]) -> list[str]:
@@ -166,7 +153,7 @@ def _repeats(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return _table(head, cells) + _picture(plots.repeats(rows, study.metrics[0]), "values over seeds")
+    return table(head, cells) + picture(plots.repeats(rows, study.metrics[0]), "values over seeds")
 
 
 def _saved(study: Study, state: StudyState) -> str:
@@ -178,8 +165,8 @@ def _saved(study: Study, state: StudyState) -> str:
         f"in {found.trials} trials of {study.max_epochs} epochs."
     )
     rows = [[f"after epoch {rung}", str(count)] for rung, count in found.rungs.items()]
-    table = _table(["rung", "trials stopped there"], rows) if rows else ""
-    return f"<p>{escape(text)}</p>{table}" + _picture(plots_space.rungs(study, state), "trials that came to each rung")
+    counts = table(["rung", "trials stopped there"], rows) if rows else ""
+    return f"<p>{escape(text)}</p>{counts}" + picture(plots_space.rungs(study, state), "trials that came to each rung")
 
 
 def _autopsy(trial: TrialState, found: Mapping[str, Any]) -> str:
@@ -190,11 +177,11 @@ def _autopsy(trial: TrialState, found: Mapping[str, Any]) -> str:
         "last metrics": _numbers(found.get("last_metrics")),
         "memory peak": f"{memory / 1024:.2f} GB" if isinstance(memory, int | float) else "",
     }
-    parts = [_table([], [[key, value] for key, value in facts.items() if value], kind="facts")]
+    parts = [table([], [[key, value] for key, value in facts.items() if value], kind="facts")]
     other = found.get("difference_from_best") or {}
     if other:
         rows = [[key, *map(_value, pair)] for key, pair in other.items()]
-        parts.append(_table(["parameter", "of this trial", "of the best trial"], rows))
+        parts.append(table(["parameter", "of this trial", "of the best trial"], rows))
     if found.get("trace"):
         trace = "\n".join(map(str, found["trace"]))
         parts.append(f"<details><summary>where it happened</summary><pre>{escape(trace)}</pre></details>")
@@ -215,39 +202,11 @@ def _settings(study: Study) -> str:
     lines = {key: value for key, value in raw.items() if key != "search_space"}
     lines |= {f"search_space: {key}": value for key, value in raw["search_space"].items()}
     rows = [[key, _text(value)] for key, value in lines.items() if value not in (None, [], {})]
-    return _table([], rows, kind="facts")
+    return table([], rows, kind="facts")
 
 
-def _table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    kind: str = "",
-    classes: Sequence[str] = (),
-    marked: Sequence[str] = (),
-) -> str:
-    """Rows of plain text, escaped here. `classes`: one a row; `marked`: first cells of rows that are set bold."""
-    top = f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>" if head else ""
-    lines = []
-    for place, row in enumerate(rows):
-        name = classes[place] if classes else "marked" if row[0] in marked else ""
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
-        lines.append(f"<tr class='{escape(name)}'>{cells}</tr>")
-    return f"<div class='scroll'><table class='{kind}'>{top}<tbody>{''.join(lines)}</tbody></table></div>"
-
-
-def _list(lines: Iterable[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
-
-
-def _listed(lines: Sequence[str]) -> str:
-    return _list(lines) if lines else ""
-
-
-def _picture(png: bytes | None, text: str) -> str:
-    if png is None:
-        return ""
-    return f'<img alt="{escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+def _told(lines: Sequence[str]) -> str:
+    return bullets(lines) if lines else ""
 
 
 def _value(value: Any) -> str:

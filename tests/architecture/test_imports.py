@@ -18,7 +18,10 @@ PACKAGE = ROOT / "cabruca"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / "tests").rglob("*.py")])}
 
-LEAVES = {"_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands", "findings", "facts"}
+LEAVES = {
+    "_version", "errors", "runtime", "crops", "ground", "known", "structures",
+    "draws", "commands", "findings", "facts", "page",
+}  # fmt: skip
 JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task", "operating_point"}
 LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation", "predict"}
 ALLOWED: dict[str, set[str]] = {
@@ -26,9 +29,11 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "commands": set(),
     "crops": set(),
+    "page": set(),
     "ground": set(),
+    "known": set(),
     "findings": set(),
-    "structures": {"crops", "ground"},
+    "structures": {"crops", "ground", "known"},
     "facts": set(),
     "draws": set(),
     "runtime": {"errors"},
@@ -48,6 +53,8 @@ ALLOWED: dict[str, set[str]] = {
     "run": JOINT | {"train", "tracking", "dry_run", "preparing"},
     "evaluation": JOINT | {"train", "tracking.charting"},
     "predict": JOINT | {"train.checkpoint", "train.precision", "tracking", "evaluation"},
+    "exporting": JOINT | {"_version", "evaluation", "tracking"},
+    "thresholding": JOINT | {"train", "evaluation"},
     "served_model": JOINT | {"evaluation", "tracking.mlflow_model"},
     "held_out": LEAVES | {"config", "train.protocols", "tracking", "evaluation", "held_out_report"},
     "held_out_report": set(),
@@ -61,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "demo_study": LEAVES | {"config", "data", "tracking", "tuning"},
     "demo": LOCAL | {"demo_study"},
     "doctor": LEAVES | {"config", "data"},
-    "cli": LOCAL | {"launch", "tuning", "study_looks", "demo", "doctor", "monitor"},
+    "cli": LOCAL | {"thresholding", "exporting", "launch", "tuning", "study_looks", "demo", "doctor", "monitor"},
     "__init__": {"_version", "config", "launch", "evaluation", "train"},
     "__main__": {"cli"},
 }
@@ -78,7 +85,6 @@ THIRD_PARTY = {
     "mlflow": {"tracking/mlflow_client.py", "tracking/mlflow_model.py", "tracking/environment.py"},
     "wandb": {"tracking/wandb.py", "tracking/environment.py"},
     "timm": {"model"},
-    "pyogrio": {"data"},
     "click": {"cli"},
     "rich": {"tracking", "cli"},
     "faster_coco_eval": {"metrics", "data"},

@@ -24,6 +24,7 @@ TRAIN = (
 )
 EVALUATE = ["--checkpoint", "--images", "--annotations", "--json", "--map", "--inventory"]
 EVALUATE += ["--workers", "--address", "--no-dashboard", "--pictures", "--num-pictures", "--quiet"]
+EVALUATE += ["--score", "--tune-thresholds"]
 
 
 @pytest.mark.parametrize(

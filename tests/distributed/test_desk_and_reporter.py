@@ -93,6 +93,15 @@ def test_gauges_carry_run_and_rank_and_no_nan() -> None:
     }
 
 
+def test_restarts_are_shown_and_end_with_the_run() -> None:
+    gauges = Gauges()
+    shown = RayMetrics("plot", 0, "val/mAP_50", gauges)
+    shown.show_restarts(2)
+    assert gauges.values == {("cabruca_restarts", "plot", "0"): 2.0}
+    shown.end()
+    assert math.isnan(gauges.values["cabruca_restarts", "plot", "0"])
+
+
 def test_a_trial_s_gauges_carry_its_study_and_number_and_end_with_it() -> None:
     """The same process shows the next trial: what is left of the last must not look alive."""
     gauges = Gauges()

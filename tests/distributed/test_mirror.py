@@ -108,6 +108,29 @@ def test_who_vouches_comes_last(run_dir: RunDir, tmp_path: Path) -> None:
         assert sent.index(f"{name}.pth") < sent.index(f"{name}.json")
 
 
+def test_one_file_of_two_names_is_sent_once(run_dir: RunDir, tmp_path: Path) -> None:
+    """The best checkpoint is the latest, as long as the run gets better."""
+    from pyarrow.fs import LocalFileSystem
+
+    assert run_dir.best.stat().st_ino == run_dir.latest.stat().st_ino
+    opened: list[str] = []
+
+    class Spy:
+        def __init__(self) -> None:
+            self.inner = LocalFileSystem()
+
+        def open_output_stream(self, target: str) -> object:
+            opened.append(target.rpartition("/")[2])
+            return self.inner.open_output_stream(target)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+    Mirror(str(tmp_path / "shared"), "alone", filesystem=Spy()).push(run_dir)
+    assert len([name for name in opened if name.endswith(".pth.tmp")]) == 1
+    assert files(tmp_path / "shared" / "alone") == files(run_dir.path)
+
+
 @pytest.mark.parametrize(
     ("storage", "expected"),
     [

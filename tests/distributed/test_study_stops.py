@@ -111,6 +111,7 @@ def test_the_disk_budget_is_that_of_the_whole_folder(tmp_path: Path) -> None:
             told: list[str] = []
             study = study_with(tmp_path, disk_budget=budget, max_concurrent_trials=2)
             books: Any = SimpleNamespace(study=study, study_dir=folder, state=journal.state, population=None)
+            books.drop_there = lambda number: None
             Keeper(books, told.append)
             return told
 

@@ -14,7 +14,7 @@ from cabruca.config.schema import ValidationConfig
 from cabruca.metrics.counts import count_metrics
 from cabruca.metrics.evaluator import Evaluator
 from cabruca.metrics.records import PictureRecord
-from cabruca.metrics.thresholds import Sweep, choose_scores, score_of
+from cabruca.metrics.thresholds import Sweep, choose_scores
 from cabruca.runtime import Runtime
 from cabruca.structures import Prediction, Regions, Sample, collate
 
@@ -114,6 +114,15 @@ def test_a_sweep_is_every_score_tried(seed: int) -> None:
         assert by_f1.f1 == max(c.f1 for c in tried.values())
 
 
-def test_one_score_for_all_or_one_a_class() -> None:
-    assert score_of(0.3, NAMES, 0.5).tolist() == [0.3, 0.3, 0.3]
-    assert score_of({"shade_tree": 0.2}, NAMES, 0.5).tolist() == [0.5, 0.5, 0.2]
+def test_a_score_a_class_counts_and_surveys_each_by_its_own() -> None:
+    truth: list[Disc] = [*ROW, (60.0, 90.0, 12.0, 2)]
+    sample, found = seen(truth, [(d, 0.3) for d in truth])
+    counts = {}
+    for name, scores in {"none": None, "cacao": {"cacao_tree": 0.2}, "shade": {"shade_tree": 0.2}}.items():
+        settings = ValidationConfig(score_threshold=0.5)
+        e = Evaluator(NAMES, SPEC.semantic_classes, settings, min_visible_share=0.3, scores=scores)
+        e.add(collate([sample]), [found])
+        metrics = e.compute(Runtime.single())
+        stems = metrics["stem_density_per_ha"] * metrics["plot_area_ha"]
+        counts[name] = (metrics["cacao_count"], metrics["shade_count"], round(stems))
+    assert counts == {"none": (0, 0, 0), "cacao": (5, 0, 5), "shade": (0, 1, 1)}

@@ -25,7 +25,7 @@ DISCS = [Disc(30, 40, 12), Disc(100.5, 70.25, 16.5, 2), Disc(180, 130, 9), Disc(
 PLACES = {
     "metres": ("EPSG:32724", Affine(0.2, 0, 500_000, 0, -0.2, 8_360_000)),
     "degrees": ("EPSG:4326", Affine(2e-6, 0, -39.1, 0, -1.8e-6, -14.8)),
-    "rotated": ("EPSG:32724", Affine(0.2, 0, 500_000, 0, -0.2, 8_360_000) @ Affine.rotation(30)),
+    "rotated": ("EPSG:32724", Affine(0.2, 0, 500_000, 0, -0.2, 8_360_000) * Affine.rotation(30)),
     "south_up": ("EPSG:32724", Affine(0.2, 0, 500_000, 0, 0.2, 8_360_000)),
     "feet": ("EPSG:2277", Affine(0.7, 0, 3_000_000, 0, -0.7, 10_000_000)),
     "nowhere": (None, None),

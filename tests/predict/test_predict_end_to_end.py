@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +40,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("out/*/checkpoints/checkpoint_latest.pth"))
 
 
+def write_ortho(path: Path, height: int, width: int) -> Path:
+    rng = np.random.default_rng(0)
+    profile: dict[str, Any] = {"driver": "GTiff", "height": height, "width": width, "count": 3, "dtype": "uint8"}
+    place = Affine(0.1, 0, 500_000, 0, -0.1, 8_360_000)
+    with rasterio.open(path, "w", **profile, crs="EPSG:32724", transform=place) as out:
+        out.write(rng.integers(0, 255, (3, height, width), dtype=np.uint8))
+    return path
+
+
 @pytest.fixture
 def ortho(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 255, (3, 150, 170), dtype=np.uint8)
-    profile: dict[str, Any] = {"driver": "GTiff", "height": 150, "width": 170, "count": 3, "dtype": "uint8"}
-    place = Affine(0.1, 0, 500_000, 0, -0.1, 8_360_000)
-    with rasterio.open(tmp_path / "ortho.tif", "w", **profile, crs="EPSG:32724", transform=place) as out:
-        out.write(pixels)
-    return tmp_path / "ortho.tif"
+    return write_ortho(tmp_path / "ortho.tif", 150, 170)
 
 
 def test_the_checkpoint_knows_its_training_data(checkpoint: Path) -> None:
@@ -111,7 +120,6 @@ def test_a_checkpoint_of_before_says_once_what_it_does_not_know(checkpoint: Path
     assert done.stderr.count("no operating point") == 1
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_class_without_masks_is_written_as_boxes(tmp_path: Path, ortho: Path) -> None:
     farm = write_farm(tmp_path / "farm", boxes_only=True)
     config = farm_config(farm, tmp_path / "out", {"training.num_epochs": 1})
@@ -125,3 +133,26 @@ def test_a_class_without_masks_is_written_as_boxes(tmp_path: Path, ortho: Path) 
         assert area == pytest.approx(np.pi / 4 * (x1 - x0) * (y1 - y0), rel=1e-6)
         assert diameter == pytest.approx((x1 - x0 + y1 - y0) / 2, rel=1e-6)
     assert set(values["canopy_share"]) == {None}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_saves_and_says_how_to_go_on(checkpoint: Path, tmp_path: Path) -> None:
+    ortho, out = write_ortho(tmp_path / "ortho.tif", 320, 320), tmp_path / "map.gpkg"
+    given = ["--checkpoint", checkpoint, "--image", ortho, "--out", out, "--score", "0.02", "--batch-size", "1"]
+    words = [sys.executable, "-m", "cabruca", "predict", *map(str, given), "--device", "cpu"]
+    child = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    end = time.monotonic() + 60
+    while not (tmp_path / "map.gpkg.partial").is_dir() and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130, said
+    again = re.search(r"stopped and saved; go on with: (.*--resume)$", said, re.M)
+    assert again is not None
+    assert not out.exists()
+    words = shlex.split(again[1])
+    done = CliRunner().invoke(main, words[words.index("predict") :])
+    assert done.exit_code == 0, done.output
+    whole = cabruca.predict(checkpoint, ortho, tmp_path / "whole.gpkg", score=0.02, batch_size=1, device="cpu")
+    assert layer(out)[0] == layer(whole.out)[0]

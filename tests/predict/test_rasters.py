@@ -21,7 +21,8 @@ from rasterio import Affine
 from cabruca.errors import ConfigError, DataError
 from cabruca.facts import TrainingFacts
 from cabruca.predict.pool import InProcess
-from cabruca.predict.run import Silent, Summary, run
+from cabruca.predict.run import Summary, run
+from cabruca.predict.watcher import Silent
 
 HW = (120, 160)
 DISCS = [Disc(40, 40, 10), Disc(110, 80, 14, 2)]
@@ -155,7 +156,7 @@ def test_an_overlap_below_large_crowns_says_so(tmp_path: Path) -> None:
 def test_the_overlap_follows_the_crowns(tmp_path: Path) -> None:
     image = write_coordinates(tmp_path / "a.tif", HW, **PLACE)
     plan = dataclasses.replace(plan_of([image], tmp_path / "map.gpkg"), facts=TrainingFacts(0.2, 24.0, 4.8))
-    from cabruca.predict.run import scenes_of
+    from cabruca.predict.scenes import scenes_of
 
     assert [s.grid.overlap for s in scenes_of(plan)] == [30]
 

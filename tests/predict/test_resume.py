@@ -22,7 +22,9 @@ from cabruca.errors import RunError
 from cabruca.predict.journal import folder_of
 from cabruca.predict.plan import Plan
 from cabruca.predict.pool import InProcess
-from cabruca.predict.run import Silent, check_output, run
+from cabruca.predict.run import run
+from cabruca.predict.scenes import check_output
+from cabruca.predict.watcher import Silent
 
 HW = (200, 220)
 RNG = np.random.default_rng(5)
@@ -145,11 +147,11 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
     plan = a_plan(tmp_path, "x.gpkg")
     run(plan, InProcess(Perfect(DISCS, HW)), StopAfter(2))
     with pytest.raises(RunError, match="go on with --resume"):
-        check_output(plan.request.out, resume=False)
-    check_output(plan.request.out, resume=True)
+        check_output(plan.request, resume=False)
+    check_output(plan.request, resume=True)
     run(plan, InProcess(Perfect(DISCS, HW)))
     with pytest.raises(RunError, match="is there already"):
-        check_output(plan.request.out, resume=False)
+        check_output(plan.request, resume=False)
 
 
 def test_two_processes_cannot_work_on_one_map(tmp_path: Path) -> None:

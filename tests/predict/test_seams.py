@@ -63,7 +63,7 @@ def rows_of(values: dict[str, list[Any]], shapes: Any) -> list[tuple[int, float,
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tile=st.integers(64, 240), more=st.integers(0, 40), seed=st.integers(0, 10_000), batch=st.integers(1, 5))
 def test_any_window_gives_the_drawn_crowns(tile: int, more: int, seed: int, batch: int) -> None:
     discs = drawn(25, 40, seed=seed)

@@ -118,7 +118,12 @@ def _study(outputs: Path, name: str, trials: int, metrics: int) -> Study:
         "data": {"num_workers": 0},
     }
     (folder / "given_base.yaml").write_text(to_yaml(base))
-    raw: dict[str, Any] = {"name": name, "config": "given_base.yaml", "num_trials": max(trials, 1), "search_space": SPACE}
+    raw: dict[str, Any] = {
+        "name": name,
+        "config": "given_base.yaml",
+        "num_trials": max(trials, 1),
+        "search_space": SPACE,
+    }
     if metrics > 1:
         raw |= {"metric": ["val/mAP_50", "time/epoch_s"], "mode": ["max", "min"], "scheduler": {"type": "none"}}
     (folder / "given.yaml").write_text(to_yaml({**raw, "max_epochs": 9}))

@@ -1,0 +1,145 @@
+"""A map that predict wrote, read back: crowns, ground and windows, in metres of one plane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from cabruca.data.map_layers import MapLayer, plane_of, read_map
+from cabruca.data.placing import Plane
+from cabruca.errors import DataError
+from cabruca.ground import Floats
+from cabruca.metrics.trees import Trees, no_trees
+
+HECTARE_M2 = 10_000.0
+
+MAP = "map"
+"""Name of the plane that the map lies on."""
+
+
+@dataclass(frozen=True)
+class FarmMap:
+    """What predict wrote, in metres.
+
+    Attributes:
+        path: of the map. plane: what its coordinates were. names: its classes. trees: all crowns. outlines: their
+            polygons `[N]`. ground: what was looked at.
+        tiles: polygons `[T]` of the windows' cores, with `known` m2 `[T]` and canopy and shade cover `[T]`, NaN where
+            unknown. facts: of the map, for people.
+    """
+
+    path: Path
+    plane: Plane
+    names: tuple[str, ...]
+    trees: Trees
+    outlines: Floats
+    ground: BaseGeometry
+    tiles: Floats
+    known: Floats
+    canopy: Floats
+    shade: Floats
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def read_farm(path: str | Path) -> FarmMap:
+    """A map of `cabruca predict`.
+
+    Raises:
+        DataError: not a map, no crowns layer or class field, or neither CRS nor ground sampling distance.
+    """
+    crowns, plots, grid = (read_map(path, name) for name in ("crowns", "plots", "grid"))
+    assert crowns is not None
+    classes = crowns.texts("class")
+    if classes is None:
+        raise DataError(f"'{path}' has no field 'class' in its crowns; give a map of cabruca predict")
+    gsd = plots.numbers("gsd_m") if plots is not None else np.zeros(0)
+    plane = plane_of(plots or crowns, float(gsd[0]) if len(gsd) and np.isfinite(gsd[0]) else None)
+    if plane is None:
+        raise DataError(
+            f"'{path}' has neither a crs nor gsd_m, so nothing of it is known in metres; georeference the image"
+        )
+    names = _names(classes, grid)
+    outlines = in_metres(crowns.shapes, plane)
+    tiles, known, canopy, shade = _tiles(grid, plane)
+    ground = shapely.union_all(in_metres(plots.shapes, plane)) if plots is not None and len(plots.shapes) else None
+    if ground is None or ground.is_empty:
+        parts = tiles if len(tiles) else outlines
+        ground = shapely.union_all(tiles) if len(tiles) else shapely.box(*shapely.total_bounds(parts))
+    if not ground.area > 0:
+        raise DataError(
+            f"'{path}' shows no ground: neither crowns, plots nor grid; predict on an image with known pixels"
+        )
+    return FarmMap(
+        Path(path),
+        plane,
+        names,
+        _trees(crowns, classes, names, outlines),
+        *(outlines, ground, tiles, known, canopy, shade),
+        _facts(plots),
+    )
+
+
+def _names(classes: Sequence[str], grid: MapLayer | None) -> tuple[str, ...]:
+    counted = [k[2:] for k in (grid.fields if grid is not None else {}) if k.startswith("n_")]
+    return tuple(dict.fromkeys([*counted, *sorted(set(classes))]))
+
+
+def in_metres(shapes: Floats, plane: Plane) -> Floats:
+    """Shapes in the map's coordinates on its plane."""
+    return np.asarray(shapely.transform(shapes, lambda xy: xy * np.array(plane.metres_xy)), dtype=object)
+
+
+def _tiles(grid: MapLayer | None, plane: Plane) -> tuple[Floats, Floats, Floats, Floats]:
+    if grid is None:
+        return np.zeros(0, dtype=object), np.zeros(0), np.zeros(0), np.zeros(0)
+    shapes = in_metres(grid.shapes, plane)
+    known = grid.numbers("known_ha") * HECTARE_M2
+    return shapes, np.where(np.isnan(known), shapely.area(shapes), known), grid.numbers("canopy_cover"), grid.numbers(
+        "shade_cover"
+    )  # fmt: skip
+
+
+def _trees(crowns: MapLayer, classes: Sequence[str], names: tuple[str, ...], outlines: Floats) -> Trees:
+    n = len(outlines)
+    if n == 0:
+        return no_trees()
+    area, diameter = crowns.numbers("area_m2"), crowns.numbers("diameter_m")
+    area = np.where(np.isnan(area), shapely.area(outlines), area)
+    boxes = shapely.bounds(outlines)
+    scores = crowns.numbers("score")
+    return Trees(
+        xy=shapely.get_coordinates(shapely.centroid(outlines)),
+        boxes=boxes,
+        labels=np.array([names.index(c) + 1 for c in classes], dtype=np.int64),
+        scores=np.where(np.isnan(scores), 1.0, scores),
+        area=area,
+        diameter=np.where(np.isnan(diameter), 2 * np.sqrt(area / math.pi), diameter),
+        head_diameter=np.full(n, np.nan),
+        cut=np.zeros(n, dtype=np.bool_),
+        picture=np.array(crowns.texts("image") or [MAP] * n),
+        frame=np.zeros((n, 4)),
+        window=np.full(n, MAP),
+        seam=np.zeros(n, dtype=np.bool_),
+        stencils=np.full(n, None, dtype=object),
+    )
+
+
+def _facts(plots: MapLayer | None) -> dict[str, str]:
+    if plots is None or len(plots.shapes) == 0:
+        return {}
+    images = plots.texts("image") or []
+    told = {"images": ", ".join(images[:5]) + (f" and {len(images) - 5} more" if len(images) > 5 else "")}
+    for name, field_ in (("score", "score"), ("checkpoint", "checkpoint"), ("sha256", "checkpoint_sha256")):
+        values = plots.texts(field_)
+        if values and values[0]:
+            told[name] = values[0]
+    gsd = plots.numbers("gsd_m")
+    if np.isfinite(gsd).any():
+        told["ground sampling distance"] = f"{float(np.nanmean(gsd)):.3f} m"
+    return told

@@ -1,0 +1,90 @@
+"""The rasters of a map, opened and checked together before the first is worked on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely import affinity
+
+from cabruca.data.area import read_area
+from cabruca.errors import DataError, RunError
+from cabruca.predict.journal import folder_of
+from cabruca.predict.picture import Picture, open_picture
+from cabruca.predict.plan import Plan, Request
+from cabruca.predict.planes import raster_files
+from cabruca.predict.vector import files_of, format_of
+from cabruca.predict.windows import Grid
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture with its grid, and the area wanted in grid px (None: all of it)."""
+
+    number: int
+    picture: Picture
+    grid: Grid
+    area: Any
+
+
+def check_output(request: Request, *, resume: bool) -> None:
+    """Before minutes of work.
+
+    Raises:
+        RunError: the map is there already, or was begun and --resume is not given. DataError: no such format or folder.
+    """
+    out = request.out
+    format_of(out)
+    if not out.parent.is_dir():
+        raise DataError(f"--out '{out}': there is no folder '{out.parent}'; make it, or choose another")
+    taken = [path for path in dict.fromkeys(files_of(out).values()) if path.exists()]
+    if taken and not resume:
+        raise RunError(f"'{taken[0]}' is there already; choose another --out, or remove it")
+    rasters = [path for name in request.images for path in raster_files(request.raster_out, name) if path.exists()]
+    if rasters and not resume:
+        raise RunError(f"'{rasters[0]}' is there already; choose another --raster-out, or remove it")
+    if (folder_of(out) / "state.json").exists() and not resume:
+        raise RunError(f"'{out}' was begun before; go on with --resume, or remove '{folder_of(out)}'")
+
+
+def scenes_of(plan: Plan) -> list[Scene]:
+    """Open every picture before the first is worked on.
+
+    Raises:
+        DataError: a raster, the area, pictures of several CRS, or two of one name.
+        ConfigError: the overlap is not smaller than the window.
+    """
+    request, scenes = plan.request, list[Scene]()
+    for number, name in enumerate(request.images):
+        picture = open_picture(name, plan.spec, plan.training_gsd_m, match=request.gsd == "match")
+        grid = Grid.over(picture.grid_hw, plan.tile_size, plan.overlap(picture))
+        area = None if request.aoi is None else _area_px(request.aoi, picture)
+        scenes.append(Scene(number, picture, grid, area))
+    first = scenes[0].picture
+    for scene in scenes[1:]:
+        if scene.picture.crs != first.crs:
+            raise DataError(
+                f"'{scene.picture.name}' and '{first.name}' have different coordinate reference systems, and a map has "
+                "one; predict them into two maps, or bring them into one system"
+            )
+    stems = [Path(s.picture.name).stem for s in scenes]
+    if request.raster_out is not None and len(set(stems)) < len(stems):
+        raise DataError("two images have the same file name, and --raster-out names rasters by it; rename one")
+    if request.aoi is not None and all(s.area.is_empty for s in scenes):
+        raise DataError(f"area '{request.aoi}' does not touch any of the images; check its coordinates")
+    return scenes
+
+
+def _area_px(aoi: Path, picture: Picture) -> Any:
+    """The area in grid px, cut at the raster."""
+    a, b, c, d, e, f = picture.affine
+    inverse = np.linalg.inv(np.array([[a, b, c], [d, e, f], [0, 0, 1]]))
+    (a, b, c), (d, e, f), _ = inverse.tolist()
+    moved = affinity.affine_transform(read_area(aoi, picture.crs), [a, b, d, e, c, f])
+    height, width = picture.grid_hw
+    area = shapely.make_valid(moved).intersection(shapely.box(0, 0, width, height))
+    shapely.prepare(area)
+    return area
