@@ -1,4 +1,4 @@
-"""The shapes that data, model and metrics hand each other. It imports torch and leaves only.
+"""The shapes that data, model and metrics hand each other. It imports torch, `crops` and `ground` only.
 
 N crowns, B pictures in a batch, C bands, H x W pixels. Boxes are `xyxy` in pixels of the picture they
 belong to, x to the right, y down, the first pixel spanning 0..1. Masks stay *cropped*: a crown of
@@ -7,17 +7,15 @@ belong to, x to the right, y down, the first pixel spanning 0..1. Masks stay *cr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cabruca.crops import CroppedMasks as CroppedMasks  # noqa: PLC0414 (it is one of the shapes)
 from cabruca.ground import Ground
-from cabruca.known import ENOUGH_KNOWN as ENOUGH_KNOWN  # noqa: PLC0414
-from cabruca.known import known_share as known_share  # noqa: PLC0414
+from cabruca.input_spec import InputSpec as InputSpec  # noqa: PLC0414 (as above)
 
 IGNORE = 255
 """Semantic id of pixels that take no part in loss or metrics."""
@@ -103,6 +101,26 @@ class Crowns:
             centre_xy_px=self.centre_xy_px.to(device),
             ignored=self.ignored.to(device),
         )
+
+
+def known_share(boxes_xyxy_px: Tensor, valid: Tensor) -> Tensor:
+    """float32 `[N]`: share of known pixels among those that each box touches.
+
+    Args:
+        boxes_xyxy_px: `[N, 4]`; valid: bool `[H, W]`. Read off an integral image, so that N costs nothing.
+    """
+    height, width = valid.shape
+    total = torch.zeros(height + 1, width + 1, dtype=torch.int32, device=valid.device)
+    total[1:, 1:] = valid.to(torch.int32).cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
+    x0, y0 = (boxes_xyxy_px[:, k].floor().long().clamp(0, n - 1) for k, n in ((0, width), (1, height)))
+    x1, y1 = (boxes_xyxy_px[:, k].ceil().long().clamp(1, n) for k, n in ((2, width), (3, height)))
+    x1, y1 = torch.maximum(x1, x0 + 1), torch.maximum(y1, y0 + 1)
+    known = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
+    return known / ((x1 - x0) * (y1 - y0))
+
+
+ENOUGH_KNOWN = 0.5
+"""A crown of which a smaller share of the box is known pixels is neither truth nor prediction."""
 
 
 @dataclass(frozen=True)
@@ -251,41 +269,3 @@ class Prediction:
     semantic: Tensor | None
     crown_diameter_px: Tensor | None
     density: Tensor | None
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """How a picture becomes the network's input. Travels in the checkpoint; evaluate and predict apply it.
-
-    Attributes:
-        bands: 1-based band numbers read from the raster, in order.
-        scale: pixel values are divided by it (255 for uint8); mean, std: per band, after scaling.
-        tile_size: side of a training window, px; gsd_m: metres a pixel that windows were resampled to, None = native.
-        category_map: dataset category -> class name ("ignore" drops it).
-        instance_classes, semantic_classes: names; instance_classes[0] is class 1, semantic_classes[0] class 0.
-        dtype: pixel type that `scale` was derived from; None: `data.scale` was given, and holds for any type.
-    """
-
-    bands: tuple[int, ...]
-    scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    tile_size: int
-    gsd_m: float | None
-    category_map: Mapping[str, str] = field(default_factory=dict)
-    instance_classes: tuple[str, ...] = ()
-    semantic_classes: tuple[str, ...] = ()
-    dtype: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers only, so that a checkpoint stays loadable with `weights_only=True`."""
-        out: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {
-            k: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else v for k, v in out.items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> InputSpec:
-        known = {f.name for f in fields(cls)}
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
-        return cls(**plain)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from cabruca.predict.picture import Picture
-from cabruca.tracking.progress import duration
+from cabruca.tracking.short import duration
 from cabruca.tracking.signals import SignalWatch
 
 LINE_S = 15.0

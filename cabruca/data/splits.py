@@ -52,8 +52,8 @@ def grid_of(labelled: shapely.Geometry, side_xy: tuple[float, float]) -> list[sh
     rows = range(math.floor(y0 / dy + eps), math.ceil(y1 / dy - eps))
     if len(columns) * len(rows) > MOST_BLOCKS:
         raise DataError(
-            f"--block divides the labelled ground into {len(columns)} x {len(rows)}, and {MOST_BLOCKS} blocks are the "
-            "most; use larger ones"
+            f"--block makes {len(columns)} x {len(rows)} blocks of the labelled ground, and {MOST_BLOCKS} is the most; "
+            "use larger ones"
         )
     squares = np.array([shapely.box(i * dx, j * dy, (i + 1) * dx, (j + 1) * dy) for j in rows for i in columns])
     shapely.prepare(labelled)

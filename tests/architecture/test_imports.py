@@ -19,8 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / "tests").rglob("*.py")])}
 
 LEAVES = {
-    "_version", "errors", "runtime", "crops", "ground", "known", "structures",
-    "draws", "commands", "findings", "facts", "page",
+    "_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands", "findings", "facts", "page",
 }  # fmt: skip
 JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task", "operating_point"}
 LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation", "predict"}
@@ -31,9 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "crops": set(),
     "page": set(),
     "ground": set(),
-    "known": set(),
     "findings": set(),
-    "structures": {"crops", "ground", "known"},
+    "input_spec": set(),
+    "structures": {"crops", "ground", "input_spec"},
     "facts": set(),
     "draws": set(),
     "runtime": {"errors"},
