@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cabruca.cli.tables import aligned
+from cabruca.cli.tables import aligned, json_option, quiet_option, say_json
 from cabruca.commands import command
 from cabruca.errors import DataError
 
@@ -46,6 +47,8 @@ TILE = click.IntRange(min=32)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed, the same split.")
 @click.option("--config", "config_path", metavar="FILE", help="Configuration that the written one starts from.")
 @click.option("--out", "--output-dir", "out", required=True, metavar="DIR", help="A new folder.")
+@quiet_option
+@json_option
 def prepare(
     *,
     images: Sequence[str],
@@ -65,6 +68,8 @@ def prepare(
     seed: int,
     config_path: str | None,
     out: str,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Make a data set of orthomosaics and crown polygons, without cutting them.
 
@@ -81,7 +86,11 @@ def prepare(
         shares=Shares(val_share, test_share, folds, _metres(block), seed), config=config_path,
     )  # fmt: skip
     found = run(wanted)
-    click.echo("\n".join(summary(found, Path(out), wanted.tile_size)))
+    config = Path(out) / "config.yaml"
+    if as_json:
+        say_json({**asdict(found), "config": str(config), "train": command("train", "--config", config)})
+    elif not quiet:
+        click.echo("\n".join(summary(found, Path(out), wanted.tile_size)))
 
 
 def _pairs(pairs: Sequence[str]) -> dict[str, str]:

@@ -160,14 +160,15 @@ def read(
     left, top, width, height = area or (0, 0, source.width, source.height)
     grid_h, grid_w = grid_hw or (height, width)
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, grid_w), min(y + h, grid_h)
-    pixels = np.zeros((len(bands), h, w), dtype=source.dtypes[0])
-    valid = np.zeros((h, w), dtype=np.bool_)
     if x1 <= x0 or y1 <= y0:
-        return pixels, valid
+        return np.zeros((len(bands), h, w), dtype=source.dtypes[0]), np.zeros((h, w), dtype=np.bool_)
     sx, sy = width / grid_w, height / grid_h
     part = Window(left + x0 * sx, top + y0 * sy, (x1 - x0) * sx, (y1 - y0) * sy)
-    inside = np.s_[y0 - y : y1 - y, x0 - x : x1 - x]
     found, known = _read_part(path, source, bands, part, (y1 - y0, x1 - x0), nearest=nearest)
+    if known.shape == (h, w):
+        return found, known
+    pixels, valid = np.zeros((len(bands), h, w), dtype=source.dtypes[0]), np.zeros((h, w), dtype=np.bool_)
+    inside = np.s_[y0 - y : y1 - y, x0 - x : x1 - x]
     pixels[:, inside[0], inside[1]] = found
     valid[inside] = known
     return pixels, valid
@@ -188,8 +189,7 @@ def source(path: Path) -> Any:
 
 
 def valid_share_map(path: Path, side: int = 64, *, area: Rect | None = None) -> npt.NDArray[np.float32]:
-    """Share of known pixels, coarse: `[<= side, <= side]` over the area, by default the whole raster (1 everywhere when
-    all is valid)."""
+    """Share of known pixels, coarse: `[<= side, <= side]` over the area, by default the whole raster."""
     source = _open(path)
     x, y, w, h = area or (0, 0, source.width, source.height)
     shape = (min(side, h), min(side, w))

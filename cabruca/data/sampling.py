@@ -29,7 +29,8 @@ class SampleMaker:
     def image(self, i: int, geometry: Geometry) -> tuple[Tensor, Tensor]:
         """`[C, h, w]` scaled, NoData filled with the mean (0 once normalised), and `[h, w]` valid."""
         pixels, valid = self.pictures.pixels(i, geometry.window)
-        image = torch.from_numpy(pixels.astype(np.float32)) / self.pictures.spec.scale
+        # in one pass, the same bits as a conversion and a division: half the time of a window that is quick to decode
+        image = torch.from_numpy(np.divide(pixels, np.float32(self.pictures.spec.scale), dtype=np.float32))
         if valid.all():
             tile_hw = geometry.tile_hw[::-1] if geometry.quarter_turn else geometry.tile_hw
             return move_pixels(image, geometry, nearest=False), torch.ones(tile_hw, dtype=torch.bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,13 @@ def test_wrong_flags(files: list[str], tmp_path: Path, more: list[str], text: st
     assert code != 0
     assert text in said
     assert not (tmp_path / "out").exists()
+
+
+def test_json_and_quiet(files: list[str], tmp_path: Path) -> None:
+    code, said = run([*files, "--map", "palm=ignore", "--json"])
+    assert code == 0, said
+    found = json.loads(said)
+    assert found["config"] == str(tmp_path / "out" / "config.yaml")
+    assert sum(found["sets"]["train"]["crowns"].values()) > 0
+    code, said = run([*files[:-1], str(tmp_path / "again"), "--map", "palm=ignore", "--quiet"])
+    assert (code, said) == (0, "")

@@ -128,7 +128,7 @@ def test_windows_that_nobody_labelled_are_not_evaluated_and_hardly_drawn(tmp_pat
     train = TrainWindows(config(tmp_path, file, windows_per_epoch=60), plain(tile_size=64))
     shares = [1.0 if s.labelled is None else float(s.labelled.float().mean())
               for s in (train.get(0, i) for i in range(60))]  # fmt: skip
-    assert np.mean(np.array(shares) > 0.2) > 0.5  # one place in nine at random
+    assert np.mean(np.array(shares) > 0.2) > 0.25  # one place in fifteen at random
     auto = TrainWindows(config(tmp_path, file), plain(tile_size=64))
     assert auto.num_samples() == 2  # 60^2 + 56^2 labelled px are 1.64 windows
 
@@ -156,8 +156,9 @@ def test_labelled_ground_with_a_hole_follows_the_augmentation(tmp_path: Path) ->
         inside = (x < 200) & (y < 200) & ~((x > 50) & (x < 110) & (y > 50) & (y < 110))
         edge = torch.zeros_like(inside)
         for line in (50, 110, 200):
-            edge |= ((x - line).abs() < 1.5) | ((y - line).abs() < 1.5)
-        clear = sample.valid & ~edge
+            edge |= ((x - line).abs() < 2) | ((y - line).abs() < 2)
+        mixed = torch.nn.functional.max_pool2d((~sample.valid)[None].float(), 7, stride=1, padding=3)[0] > 0
+        clear = ~mixed & ~edge
         assert torch.equal(known[clear], inside[clear])
 
 
