@@ -27,7 +27,7 @@ def saved(folder: Path, config: Config | None = None) -> Path:
     config = config or light_config()
     path = folder / "checkpoint_best.pth"
     model = build_model(config, SPEC, weights=False)
-    state = {"model": model.state_dict(), "config": config.to_dict(), "task": {"input": SPEC.to_dict()}}
+    state = {"model": dict(model.state_dict()), "config": config.to_dict(), "task": {"input": SPEC.to_dict()}}
     checkpoint.write(path, {**state, "epoch": 1, "step": 1}, metric=None)
     return path
 

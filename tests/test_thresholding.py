@@ -33,7 +33,7 @@ def made(tmp_path: Path) -> Made:
     farm = write_farm(tmp_path / "farm")
     config = farm_config(farm, tmp_path, {"data.overlap": 32})  # no crown is wider
     spec = input_spec(config)
-    state = {"model": build_model(config, spec, weights=False).state_dict(), "config": config.to_dict()}
+    state = {"model": dict(build_model(config, spec, weights=False).state_dict()), "config": config.to_dict()}
     path = tmp_path / "kept" / "checkpoint_best.pth"
     checkpoint.write(path, {**state, "task": {"input": spec.to_dict()}, "epoch": 1, "step": 1}, metric=None)
     return path, farm, config
@@ -108,7 +108,7 @@ def test_pictures_of_one_window_leave_merging_alone(tmp_path: Path, monkeypatch:
     farm = write_farm(tmp_path / "farm")
     config = farm_config(farm, tmp_path, {"data.tile_size": 128})
     spec = input_spec(config)
-    state = {"model": build_model(config, spec, weights=False).state_dict(), "config": config.to_dict()}
+    state = {"model": dict(build_model(config, spec, weights=False).state_dict()), "config": config.to_dict()}
     checkpoint.write(tmp_path / "a.pth", {**state, "task": {"input": spec.to_dict()}}, metric=None)
     says(monkeypatch, doubled)
     point = tune_thresholds(tmp_path / "a.pth", farm / "images", farm / "farm.json")
