@@ -82,7 +82,7 @@ def read_part(path: Path, row: dict[str, Any], size_hw: tuple[int, int]) -> Part
     if window is None:
         return None
     where = f"{path}: image {row.get('id')} has window {window!r} and raster_size {raster!r}"
-    if not _whole(window, 4) or not _whole(raster, 2):
+    if window is None or raster is None or not _whole(window, 4) or not _whole(raster, 2):
         raise DataError(f"{where}; they must be [x, y, width, height] and [width, height] in whole pixels")
     x, y, w, h = window
     if (h, w) != size_hw:

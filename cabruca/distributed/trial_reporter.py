@@ -40,7 +40,7 @@ class Line(Protocol):
         """Why the study stops this trial, or None."""
         ...
 
-    def take_over_asked(self, epoch: int) -> object | None:
+    def take_over_asked(self, epoch: int) -> Any:
         """Whose weights the trial takes over after this epoch, or None."""
         ...
 

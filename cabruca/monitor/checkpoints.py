@@ -112,8 +112,8 @@ def uses_of(run: RunDir, path: Path, config: Mapping[str, Any]) -> list[Use]:
     data = data if isinstance(data, dict) else {}
     images, truth = data.get("test_dir") or "IMAGES", data.get("test_annotations") or "ANNOTATIONS.json"
     out = run.path / "predictions" / f"{path.stem}.gpkg"
-    evaluate = ["--checkpoint", path, "--images", images, "--annotations", truth]
-    predict = ["--checkpoint", path, "--image", "ORTHOMOSAIC.tif", "--out", out]
+    evaluate: list[str | Path] = ["--checkpoint", path, "--images", images, "--annotations", truth]
+    predict: list[str | Path] = ["--checkpoint", path, "--image", "ORTHOMOSAIC.tif", "--out", out]
     new_name = f"{run.name}_next"
     anew: list[str | Path] = ["--config", run.config_yaml, "--init-from", path, "--experiment-name", new_name]
     return [

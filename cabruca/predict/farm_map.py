@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -90,7 +92,7 @@ def _names(classes: Sequence[str], grid: MapLayer | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*counted, *sorted(set(classes))]))
 
 
-def in_metres(shapes: Floats, plane: Plane) -> Floats:
+def in_metres(shapes: npt.NDArray[Any], plane: Plane) -> Floats:
     """Shapes in the map's coordinates on its plane."""
     return np.asarray(shapely.transform(shapes, lambda xy: xy * np.array(plane.metres_xy)), dtype=object)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cabruca.ground import Floats, Inventory
 from cabruca.metrics.agroforestry import AgroforestrySettings, stand_metrics
@@ -79,12 +81,13 @@ def numbers_of(
     )
 
 
-def _intervals(ground: Ground, cacao: Floats, shade: Floats, radius: float) -> dict[str, Interval]:
+def _intervals(ground: Ground, cacao: npt.NDArray[Any], shade: npt.NDArray[Any], radius: float) -> dict[str, Interval]:
     """Each number as sums over tiles. A tree belongs to the tile that it stands in; its shade may stand in another."""
     trees, tiles = ground.plot.found, len(ground.known)
 
-    def summed(weights: Floats) -> Floats:
-        return np.bincount(ground.tile, weights=weights.astype(np.float64), minlength=tiles)[:tiles]
+    def summed(weights: npt.NDArray[Any]) -> Floats:
+        sums = np.bincount(ground.tile, weights=weights.astype(np.float64), minlength=tiles)
+        return np.asarray(sums[:tiles], dtype=np.float64)
 
     n_cacao, n_shade, every = summed(cacao), summed(shade), summed(np.ones(len(trees)))
     covered = np.zeros(len(trees))

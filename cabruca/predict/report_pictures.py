@@ -40,7 +40,8 @@ def crown_map(farm: FarmMap, plots: Sequence[Ground], behind: Backdrop | None) -
             continue
         told = f"{name.replace('_', ' ')} ({len(own)})"
         if len(farm.trees) > MOST_OUTLINES:
-            axes.scatter(*farm.trees.xy[own].T, s=1, color=colour_of(name), label=told)
+            x, y = farm.trees.xy[own].T
+            axes.scatter(x, y, s=1, color=colour_of(name), label=told)
         else:
             axes.add_collection(_filled(farm.outlines[own], colour_of(name), told))
     for plot in plots if len(plots) > 1 else []:
