@@ -146,4 +146,4 @@ def ask(app: Any, path: str) -> Any:
     environ: dict[str, Any] = {}
     setup_testing_defaults(environ)
     environ["PATH_INFO"], _, environ["QUERY_STRING"] = path.partition("?")
-    return json.loads(b"".join(app(environ, lambda status, headers: None)))
+    return json.loads(b"".join(app(environ, lambda status, headers, fault=None: None)))
