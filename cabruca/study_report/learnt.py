@@ -9,7 +9,7 @@ from typing import Any
 from cabruca.config.parameter import Parameter
 from cabruca.config.study import Study
 from cabruca.study_report.parts import saved
-from cabruca.tracking.progress import short_number
+from cabruca.tracking.short import short_number
 from cabruca.tracking.study_state import StudyState
 from cabruca.tracking.study_tables import parameter_value
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 
 from cabruca.config.study import Study
 from cabruca.study_report.plots import FADED, FAILED, KEPT, WINNER, figure_of, places_of, png_of
@@ -114,7 +115,8 @@ def _numbers(values: Sequence[float], axes: Axes, place: int, *, log: bool) -> l
     for end, at in ((np.nanmin(values), 0.0), (np.nanmax(values), 1.0)):
         side = "top" if at == 0 else "bottom"
         axes.text(place + 0.03, at, parameter_value(float(end)), fontsize="x-small", va=side, zorder=5)
-    return ((found - low) / (high - low)).tolist() if high > low else np.where(np.isnan(found), np.nan, 0.5).tolist()
+    scaled = (found - low) / (high - low) if high > low else np.where(np.isnan(found), np.nan, 0.5)
+    return [float(value) for value in scaled]
 
 
 def timeline(state: StudyState) -> bytes | None:
@@ -130,7 +132,7 @@ def timeline(state: StudyState) -> bytes | None:
         axes.barh(trial.number, max(ended - began, 0.01), left=began, color=COLORS.get(trial.state, FADED), height=0.7)
     axes.set(xlabel="minutes since the first trial was asked", ylabel="trial")
     axes.invert_yaxis()
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     for name in dict.fromkeys(t.state for t in shown):
         axes.scatter([], [], marker="s", color=COLORS.get(name, FADED), label=name)
     axes.legend(fontsize="small", frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
@@ -149,7 +151,7 @@ def rungs(study: Study, state: StudyState) -> bytes | None:
     gone = [stopped.count(end) for end in ends]
     axes.bar([str(end) for end in ends], gone, color=FADED, width=0.6, label="stopped here")
     axes.set(xlabel="epoch of the rung", ylabel="trials that came so far")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
     axes.legend(fontsize="small", frameon=False)
     return png_of(figure)
