@@ -115,8 +115,8 @@ def _numbers(values: Sequence[float], axes: Axes, place: int, *, log: bool) -> l
     for end, at in ((np.nanmin(values), 0.0), (np.nanmax(values), 1.0)):
         side = "top" if at == 0 else "bottom"
         axes.text(place + 0.03, at, parameter_value(float(end)), fontsize="x-small", va=side, zorder=5)
-    share = (found - low) / (high - low) if high > low else np.where(np.isnan(found), np.nan, 0.5)
-    return [float(value) for value in share]
+    scaled = (found - low) / (high - low) if high > low else np.where(np.isnan(found), np.nan, 0.5)
+    return [float(value) for value in scaled]
 
 
 def timeline(state: StudyState) -> bytes | None:

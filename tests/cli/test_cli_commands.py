@@ -124,6 +124,9 @@ def test_train_exits_as_the_run_ended(config: Path, training: Recorder, code: in
     assert run("train", "--config", config).exit_code == code
 
 
+NOT_GIVEN = {"inventory": None, "score_threshold": None}
+
+
 def test_evaluate_writes_one_flat_object(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     numbers = {"bbox_mAP": 0.12345, "segm_mAP": None, "bbox_mAP/cacao_tree": 1.0}
     recorder = Recorder(numbers)
@@ -133,7 +136,7 @@ def test_evaluate_writes_one_flat_object(monkeypatch: pytest.MonkeyPatch, tmp_pa
     result = run("evaluate", *options, "--map", "oil palm=cacao_tree", "--map", "a=b=ignore")
     assert result.exit_code == 0, result.output
     assert recorder.args == ("c.pth", "i", "a.json")
-    assert recorder.kwargs == {"category_map": {"oil palm": "cacao_tree", "a=b": "ignore"}, "inventory": None}
+    assert recorder.kwargs == {"category_map": {"oil palm": "cacao_tree", "a=b": "ignore"}, **NOT_GIVEN}
     assert json.loads(out.read_text()) == numbers
     assert result.stdout.splitlines() == [
         "bbox_mAP             0.1235",

@@ -63,7 +63,7 @@ def test_the_folder_is_the_contract(tmp_path: Path) -> None:
     assert files - events == {
         *("config.yaml", "environment.json", "status.json", "train.log", "metrics.jsonl", "training_history.json"),
         *(f"checkpoints/{name}.{suffix}" for name in names for suffix in ("pth", "json")),
-        *("plots/results.png", "predictions/val_line_1.png"),
+        *("plots/results.png", "predictions/val_line_1.png", "MODEL_CARD.md"),
     }
     status = _status(run)
     assert set(status) == {"state", "pid", "host", "heartbeat", "epoch", "message"}
