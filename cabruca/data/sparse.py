@@ -52,14 +52,15 @@ class Blocks:
     def _blocks(self, start: int, length: int, axis: int) -> npt.NDArray[np.int64]:
         """The block that each grid pixel's centre lies in, along an axis."""
         at = (np.arange(start, start + length) + 0.5) * self._hw[axis] / self._grid_hw[axis]
-        return (at.astype(np.int64).clip(0, self._hw[axis] - 1)) // self._block_hw[axis]
+        pixels = at.astype(np.int64).clip(0, self._hw[axis] - 1)
+        return np.asarray(pixels // self._block_hw[axis], dtype=np.int64)
 
     def _span(self, start: int, length: int, axis: int) -> range:
         return range(self._block(start, axis), self._block(start + length - 1, axis) + 1)
 
     def _block(self, pixel: int, axis: int) -> int:
         at = int((pixel + 0.5) * self._hw[axis] / self._grid_hw[axis])
-        return min(at, self._hw[axis] - 1) // self._block_hw[axis]
+        return int(min(at, self._hw[axis] - 1) // self._block_hw[axis])
 
     def _row(self, r: int) -> npt.NDArray[np.bool_]:
         if r not in self._rows:
