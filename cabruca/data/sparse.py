@@ -52,7 +52,8 @@ class Blocks:
     def _blocks(self, start: int, length: int, axis: int) -> npt.NDArray[np.int64]:
         """The block that each grid pixel's centre lies in, along an axis."""
         at = (np.arange(start, start + length) + 0.5) * self._hw[axis] / self._grid_hw[axis]
-        return np.asarray(at.astype(np.int64).clip(0, self._hw[axis] - 1) // self._block_hw[axis])
+        pixels = at.astype(np.int64).clip(0, self._hw[axis] - 1)
+        return np.asarray(pixels // self._block_hw[axis], dtype=np.int64)
 
     def _span(self, start: int, length: int, axis: int) -> range:
         return range(self._block(start, axis), self._block(start + length - 1, axis) + 1)

@@ -51,7 +51,7 @@ def write_ortho(path: Path, height: int, width: int) -> Path:
 
 @pytest.fixture
 def ortho(tmp_path: Path) -> Path:
-    return write_ortho(tmp_path / "ortho.tif", 150, 170)
+    return write_ortho(tmp_path / "ortho.tif", 100, 110)
 
 
 def test_the_checkpoint_knows_its_training_data(checkpoint: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_command_makes_a_map_and_says_what_it_did(checkpoint: Path, ortho: P
     assert lines[-1]["crowns"] == len(layer(out)[0]["class"])
     assert len(lines[-1]["rasters"]) == 3
     plots, _ = layer(out, "plots")
-    assert plots["area_ha"] == [pytest.approx(150 * 170 * 0.01 / 1e4)]
+    assert plots["area_ha"] == [pytest.approx(100 * 110 * 0.01 / 1e4)]
     assert json.loads(plots["score"][0]) == {"cacao_tree": 0.02, "shade_tree": 0.02}
     assert len(plots["checkpoint_sha256"][0]) == 64
     again = CliRunner().invoke(main, [str(v) for v in given])
@@ -137,7 +137,7 @@ def test_a_class_without_masks_is_written_as_boxes(tmp_path: Path, ortho: Path) 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_saves_and_says_how_to_go_on(checkpoint: Path, tmp_path: Path) -> None:
-    ortho, out = write_ortho(tmp_path / "ortho.tif", 320, 320), tmp_path / "map.gpkg"
+    ortho, out = write_ortho(tmp_path / "ortho.tif", 192, 192), tmp_path / "map.gpkg"
     given = ["--checkpoint", checkpoint, "--image", ortho, "--out", out, "--score", "0.02", "--batch-size", "1"]
     words = [sys.executable, "-m", "cabruca", "predict", *map(str, given), "--device", "cpu"]
     child = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path)

@@ -67,7 +67,7 @@ def rows_of(values: dict[str, list[Any]], shapes: Any) -> list[tuple[int, float,
 @given(tile=st.integers(64, 240), more=st.integers(0, 40), seed=st.integers(0, 10_000), batch=st.integers(1, 5))
 def test_any_window_gives_the_drawn_crowns(tile: int, more: int, seed: int, batch: int) -> None:
     discs = drawn(25, 40, seed=seed)
-    overlap = min(largest_px(discs) + more, tile - 1)
+    overlap = min(largest_px(discs) + more, tile - 20)  # a step of few px is thousands of windows
     with tempfile.TemporaryDirectory() as folder:
         got = found(Path(folder), discs, tile_size=tile, overlap=overlap, batch_size=batch)
     assert rows_of(*got) == areas_of(discs)
