@@ -50,7 +50,7 @@ USAGE = [
     (["trian"], "'trian' is not a command; did you mean 'train'?; see 'cabruca --help'"),
     (
         ["xyz"],
-        "'xyz' is not a command; use one of train, tune, evaluate, checkpoints, compare, data, config, doctor, d",
+        "'xyz' is not a command; use one of train, tune, evaluate, predict, report, export, checkpoints, ",
     ),
     (["--verison"], "No such option"),
     (["train"], "Missing option '--config'; see 'cabruca train --help'"),
