@@ -18,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/cabruca demo
 
 test: lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

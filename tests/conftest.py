@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -15,18 +16,23 @@ import torch
 
 torch.set_num_threads(1)
 
-TESTS = Path(__file__).resolve().parent
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests are shared by processes, a file stays in one, and all that start Ray stay in one: two clusters on a
-    machine disturb each other."""
-    for item in items:
-        file = item.path.relative_to(TESTS)
-        alone = file.parts[0] == "distributed" or item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if alone else file.as_posix()))
+ONE_AT_A_TIME = ("tests/distributed/", "tests/cluster/", "tests/end_to_end/test_demo.py")
+"""These start Ray: two clusters on a machine disturb each other."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where processes share the tests, a file stays in one, and all that start Ray stay in one."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class Rooms(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if nodeid.startswith(ONE_AT_A_TIME) else nodeid.split("::", 1)[0]
+
+    return Rooms(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -112,5 +112,5 @@ def test_what_make_test_runs_ends_with_pytest() -> None:
         "ruff check .",
         "ruff format --check .",
         "mypy",
-        "python -m pytest -n auto --maxprocesses 4 --dist loadgroup",
+        "python -m pytest -n auto --maxprocesses 4 --dist loadscope",
     ]
