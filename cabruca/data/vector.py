@@ -59,7 +59,7 @@ class Layer:
         return self.fields[field]
 
 
-def read_layer(path: str | Path, *, layer: str | None = None) -> Layer:
+def read_layer(path: str | Path, *, layer: str | None = None, may_be_empty: bool = False) -> Layer:
     """A layer of a vector file; by default the only one, or the one named `crowns`.
 
     Raises:
@@ -68,9 +68,22 @@ def read_layer(path: str | Path, *, layer: str | None = None) -> Layer:
     path = Path(path)
     driver = _driver(path)
     found = _geojson(path) if driver == "GeoJSON" else _ogr(path, driver, layer)
-    if len(found.shapes) == 0:
+    if len(found.shapes) == 0 and not may_be_empty:
         raise DataError(f"'{path}' holds no feature; give a layer with at least one")
     return found
+
+
+def layer_names(path: Path) -> list[str]:
+    """The layers of a file of many (GeoPackage).
+
+    Raises:
+        DataError: not a plain file of a known format, or damaged.
+    """
+    driver = _driver(path)
+    try:
+        return [str(row[0]) for row in pyogrio.list_layers(path)]
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise DataError(f"'{path}' cannot be read as {driver} ({_line(error)}); write it anew") from error
 
 
 def _driver(path: Path) -> str:
@@ -97,7 +110,7 @@ def _driver(path: Path) -> str:
 
 def _ogr(path: Path, driver: str, layer: str | None) -> Layer:
     try:
-        names = [str(row[0]) for row in pyogrio.list_layers(path)]
+        names = layer_names(path)
         if not names:
             raise DataError(f"'{path}' cannot be read as {driver} (it has no layer); write it anew")
         chosen = layer or (names[0] if len(names) == 1 else PREFERRED_LAYER)
