@@ -46,6 +46,7 @@ def test_other_folds_are_another_study(tmp_path: Path) -> None:
     ("keys", "text"),
     [
         ({"scheduler": {"type": "asha"}}, "write scheduler: {type: none}"),
+        ({"metric": "train/loss", "mode": "min"}, "metric train/loss has no mean over the folds"),
         ({"workers_per_trial": 2}, "folds need workers_per_trial: 1"),
         ({"repeat_best": {"top": 1}}, "leave one of them out"),
         ({"folds": "nowhere.json"}, "is neither in the working directory nor beside"),

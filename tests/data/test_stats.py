@@ -181,3 +181,13 @@ def test_real_crowns_have_their_published_counts(real_data: Callable[[str], Path
     assert (palm.crowns, palm.with_mask) == (12470, 0)
     assert palm.diameter_m is not None
     assert 8 < palm.diameter_m.median < 12
+
+
+def test_tiles_that_nobody_labelled_are_not_empty_ones(tmp_path: Path) -> None:
+    """Tiles of 64 px; the left half is labelled: one tile with a crown, one without, two that nobody looked at."""
+    data = DataSet(tmp_path / "half")
+    left = [[[[0, 0], [64, 0], [64, 128], [0, 128], [0, 0]]]]
+    data.picture(np.full((3, 128, 128), 90, np.uint8), labelled=left)
+    train, _ = config_stats(data.config([crown(disc(128, 128, 30, 30, 8))], tile_size=64,
+                                        test_annotations=str(tmp_path / "no.json")))  # fmt: skip
+    assert train.empty_tiles == 0.5

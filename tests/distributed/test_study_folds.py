@@ -107,3 +107,19 @@ def test_a_study_that_was_killed_in_a_fold_goes_on(tmp_path: Path) -> None:
     each = [rows(p / "metrics.jsonl") for p in (second, second.parent / "trial_0000_fold_1",
                                                StudyDir.of(study).trial_dir(0).path)]  # fmt: skip
     assert told["values"] == {e: pytest.approx(statistics.fmean(r[e] for r in each)) for e in (1, 2, 3)}
+
+
+def test_the_folds_come_before_what_was_saved_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is told is a mean over the folds, and their folders may be missing where storage_path brought the trial."""
+    from cabruca.distributed import trial
+    from cabruca.tracking.run_dir import RunDir
+
+    done: list[str] = []
+    one: Any = object.__new__(trial.Attempt)
+    one._config, one._run_dir = None, RunDir(tmp_path)
+    monkeypatch.setattr(trial, "mirror_of", lambda config: None)
+    for name in ("_train_folds", "_catch_up", "_train"):
+        end = trial.Ending("finished", 3, "") if name == "_train" else None
+        monkeypatch.setattr(one, name, lambda name=name, end=end: done.append(name) or end)
+    assert one.go().state == "finished"
+    assert done == ["_train_folds", "_catch_up", "_train"]

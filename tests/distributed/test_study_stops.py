@@ -122,3 +122,21 @@ def test_the_disk_budget_is_that_of_the_whole_folder(tmp_path: Path) -> None:
         assert bytes_of(folder.path) == whole - 1000
         (told,) = stops(whole + 999)
         assert told.startswith(f"{DISK_IS_FULL} (")
+
+
+def test_the_checkpoints_of_a_failed_trials_folds_go_too(tmp_path: Path) -> None:
+    study, folder = drawn_study(tmp_path)
+    with Journal(folder.results) as journal:
+        failed = next(t.number for t in journal.state.trials.values() if t.state == "failed")
+    name = folder.trial_dir(failed).path.name
+    own = folder.path / "folds" / f"{name}_fold_1" / "checkpoints" / "checkpoint_latest.pth"
+    other = folder.path / "folds" / "trial_0099_fold_1" / "checkpoints" / "checkpoint_latest.pth"
+    for path in (own, other):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(10))
+    with Journal(folder.results) as journal:
+        books: Any = SimpleNamespace(study=study, study_dir=folder, state=journal.state, population=None)
+        books.drop_there = lambda number: None
+        Keeper(books, lambda reason: None)
+    assert not own.exists()
+    assert other.exists()
