@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _main_stays() -> Iterator[None]:
-    """Streamlit puts a module of its own in the place of `__main__`, which processes that are spawned later would run."""
+    """Streamlit puts a module of its own in the place of `__main__`, which processes spawned later would run."""
     kept = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = kept
