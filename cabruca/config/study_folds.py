@@ -66,6 +66,9 @@ def check_folds(study: StudyConfig) -> None:
             f"folds: the mean is known only in a trial's last fold, when scheduler: type: {study.scheduler.type} can "
             "save nothing more; write scheduler: {type: none}"
         )
+    others = [name for name in study.metrics if not name.startswith("val/")]
+    if others:
+        raise ValueError(f"folds: metric {others[0]} has no mean over the folds; write one that begins with val/")
     if study.workers_per_trial > 1:
         raise ValueError(f"folds need workers_per_trial: 1, not {study.workers_per_trial}; write 1")
     if study.repeat_best is not None:

@@ -7,6 +7,7 @@ seen and never judged: no loss, no metric, no negative example.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,10 +113,16 @@ def read_labelled(path: Path, row: dict[str, Any], size_hw: tuple[int, int]) -> 
     wrong = f"{path}: image {row.get('id')} has a labelled ground that"
     try:
         rings = [[np.asarray(ring, dtype=np.float64) for ring in polygon] for polygon in found]
-        shape = shapely.union_all([shapely.Polygon(polygon[0], polygon[1:]) for polygon in rings])
+        shape = _union([shapely.Polygon(polygon[0], polygon[1:]) for polygon in rings])
+        inside = shape.intersection(shapely.box(0, 0, size_hw[1], size_hw[0])).area
     except (TypeError, ValueError, IndexError, shapely.errors.GEOSException) as error:
         raise DataError(f"{wrong} is no list of polygons [[[x, y], ...], holes ...] ({error}); mend it") from error
-    height, width = size_hw
-    if not shape.intersection(shapely.box(0, 0, width, height)).area > 0:
+    if not inside > 0:
         raise DataError(f"{wrong} covers none of the picture; leave the image out")
     return Labelled(shape, size_hw)
+
+
+def _union(polygons: Sequence[shapely.Geometry]) -> shapely.Geometry:
+    """Of what has area in them; rings that cross themselves are mended."""
+    parts = [q for p in polygons for part in shapely.get_parts(shapely.make_valid(p)) for q in shapely.get_parts(part)]
+    return shapely.union_all([part for part in parts if part.geom_type == "Polygon"])

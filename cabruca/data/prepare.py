@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import shapely
 
 from cabruca.config.load import config_from_dict, read_raw
-from cabruca.data.classes import IGNORED
 from cabruca.data.prepare_ground import Ortho, labelled_ground, open_orthos, read_area, refuse_far, touching
 from cabruca.data.prepare_labels import Kind, Labels, read_labels, rectangles
 from cabruca.data.prepare_output import Output, write_all
@@ -74,7 +75,7 @@ def prepare(wanted: Wanted) -> Output:
         classes=(*config.model.instance_names, *config.model.semantic_names),
     )
     everything = _placed(wanted, orthos, labels)
-    boxes = _are_boxes(wanted, labels, [p for p, _ in everything])
+    boxes = _are_boxes(wanted, labels, everything)
     placed = [p for p, _ in everything]
     blocks, side_m = _blocks(wanted, placed)
     parts = _parts(wanted, placed, blocks)
@@ -96,14 +97,15 @@ def prepare(wanted: Wanted) -> Output:
 
 
 def _temporary(out: Path) -> Path:
-    """A new folder beside the one asked for; those that killed commands left are removed."""
+    """A new folder beside the one asked for; those that killed commands of this machine left are removed."""
+    here = socket.gethostname()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         for left in out.parent.glob(f".{out.name}.preparing-*"):
-            pid = left.name.rpartition("-")[2]
-            if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+            host, _, pid = left.name.removeprefix(f".{out.name}.preparing-").rpartition("-")
+            if host == here and pid.isdigit() and not psutil.pid_exists(int(pid)):
                 shutil.rmtree(left, ignore_errors=True)
-        temporary = out.parent / f".{out.name}.preparing-{os.getpid()}"
+        temporary = out.parent / f".{out.name}.preparing-{here}-{os.getpid()}"
         temporary.mkdir()
     except OSError as error:
         raise DataError(f"--out {out} cannot be made ({error.strerror}); give another folder") from error
@@ -118,9 +120,11 @@ def _placed(wanted: Wanted, orthos: Sequence[Ortho], labels: Labels) -> list[tup
         shapes = [shapely.make_valid(s) for s in regions[0].shapes if s is not None]
         areas.append((shapely.union_all(shapes), regions[0].crs))
     out: list[tuple[Placed, Shapes]] = []
+    lost = np.ones(len(labels.shapes), dtype=bool)
     for ortho in orthos:
         px = ortho.to_px(labels.shapes, labels.crs, what=f"'{wanted.labels}'")
         rows = touching(ortho, px)
+        lost[rows] = False
         ground = labelled_ground(ortho, px[rows], areas) if len(rows) or areas else None
         if ground is None:
             labels.notes.append(f"'{ortho.path}' has no labelled ground and is left out")
@@ -128,13 +132,15 @@ def _placed(wanted: Wanted, orthos: Sequence[Ortho], labels: Labels) -> list[tup
         out.append((place(ortho, ground, px, rows, labels.classes), px))
     if not out or not any(len(p.shapes) for p, _ in out):
         refuse_far(orthos, labels, wanted.labels)
+    if lost.any():
+        labels.notes.append(f"{int(lost.sum())} of {len(lost)} labels touch no raster and are left out")
     return out
 
 
-def _are_boxes(wanted: Wanted, labels: Labels, placed: Sequence[Placed]) -> bool:
+def _are_boxes(wanted: Wanted, labels: Labels, everything: Sequence[tuple[Placed, Shapes]]) -> bool:
     if wanted.labels_are != "auto":
         return wanted.labels_are == "boxes"
-    flat = np.concatenate([rectangles(p.shapes) for p in placed])
+    flat = np.concatenate([rectangles(px[p.rows]) for p, px in everything])  # whole: the raster's edge cuts corners
     if flat.all():
         labels.notes.append("all labels are upright rectangles, so they are taken as boxes (else: --labels-are crowns)")
         return True
@@ -149,8 +155,7 @@ def _blocks(wanted: Wanted, placed: Sequence[Placed]) -> tuple[list[Block], floa
         if wanted.shares.folds:
             raise DataError("--folds divides spatial blocks, and --split names regions; use --split spatial with it")
         return region_blocks(*regions, placed[0].ortho), None
-    crowns = [np.array([c != IGNORED for c in p.classes], dtype=bool) for p in placed]
-    centres = [(p.centres[own], [c for c in p.classes if c != IGNORED]) for p, own in zip(placed, crowns, strict=True)]
+    centres = [(p.centres[p.counted], [p.classes[k] for k in np.flatnonzero(p.counted)]) for p in placed]
     orthos, grounds = [p.ortho for p in placed], [p.ground for p in placed]
     return spatial_blocks(orthos, grounds, centres, wanted.shares, wanted.tile_size)
 

@@ -46,10 +46,10 @@ class Ortho:
         """Shapes of any CRS in pixels, x to the right, y down."""
         return _affine(moved(shapes, crs, self.crs, what=what, dense=dense), ~Affine(*(self.info.affine or ())))
 
-    def to_crs(self, shapes: Shapes, crs: CRS) -> Shapes:
+    def to_crs(self, shapes: Shapes, crs: CRS, *, dense: bool = True) -> Shapes:
         """Shapes in pixels in another CRS."""
         ground = _affine(shapes, Affine(*(self.info.affine or ())))
-        return moved(ground, self.crs, crs, what=f"'{self.path}'", dense=True)
+        return moved(ground, self.crs, crs, what=f"'{self.path}'", dense=dense)
 
     def slow_share(self, side: int) -> float:
         """Pixels that are decoded for a window of that side, over its own; 1 for a tiled raster."""

@@ -37,13 +37,14 @@ class Labels:
     """Polygons in the CRS of their file, N of them, with the class of each and the value it had.
 
     Attributes:
-        notes: what was mended or left out, in words.
+        numbers: of the features in their file, from 0. notes: what was mended or left out, in words.
     """
 
     shapes: Shapes
     classes: tuple[str, ...]
     values: tuple[str, ...]
     crs: CRS
+    numbers: tuple[int, ...]
     notes: list[str] = field(default_factory=list)
 
 
@@ -66,7 +67,8 @@ def read_labels(
         kinds = Counter("nothing" if s is None else s.geom_type for s in found.shapes)
         raise DataError(f"'{path}' holds {_counted(kinds)} and no polygon; draw crowns or boxes as polygons")
     kept = np.array([shapes[i] for i in keep], dtype=object)
-    return Labels(kept, tuple(names[i] for i in keep), tuple(values[i] for i in keep), found.crs, notes)
+    own = [names[i] for i in keep], [values[i] for i in keep]
+    return Labels(kept, tuple(own[0]), tuple(own[1]), found.crs, tuple(keep), notes)
 
 
 def _values(found: Layer, label_field: str | None, class_map: Mapping[str, str]) -> list[str]:

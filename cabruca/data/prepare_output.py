@@ -82,7 +82,7 @@ def write_all(
     known = [*dict.fromkeys((*config.model.instance_names, *config.model.semantic_names)), IGNORED]
     categories = [name for name in known if name in names]
     for name, pictures in parts.items():
-        _write_json(folder / file_of(name), coco_of(pictures, categories, labels.values, masks, boxes=boxes))
+        _write_json(folder / file_of(name), coco_of(pictures, categories, labels, masks, boxes=boxes))
     facts = {name: _facts(pictures) for name, pictures in parts.items()}
     _write_json(folder / SPLIT, blocks_geojson(blocks, placed[0].ortho.crs, _block_facts(blocks, placed)))
     text = _config_text(wanted, base, config, images_dir, parts)

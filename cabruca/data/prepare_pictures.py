@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,17 @@ ON_LINE_PX = 1e-3
 """A centre that is so near to labelled ground lies in it: the lines of blocks are moved between systems."""
 
 
+THINNEST_PX = 1.0
+"""Parts of the ground that are thinner hold nothing to learn from, and vanish when coordinates are rounded."""
+
+
 @dataclass(frozen=True)
 class Placed:
     """The labels that touch one raster, N of them, in its pixels and cut at its edge.
 
     Attributes:
-        rows: int `[N]`, their number in the file. centres: points, of the boxes around them.
+        rows: int `[N]`, their number among all labels. centres: points, of the boxes around them before the cut: of
+            neighbouring rasters one holds it, and only that one counts the crown.
     """
 
     ortho: Ortho
@@ -39,6 +45,12 @@ class Placed:
     centres: Shapes
     rows: npt.NDArray[np.intp]
     classes: tuple[str, ...]
+
+    @cached_property
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """bool `[N]`: crowns whose centre is labelled."""
+        labelled = shapely.dwithin(self.ground, self.centres, ON_LINE_PX)
+        return np.asarray(labelled & np.array([c != IGNORED for c in self.classes], dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ def place(ortho: Ortho, ground: shapely.Geometry, shapes_px: Shapes, rows: npt.N
     ]
     keep = [k for k, shape in enumerate(cut) if shape is not None]
     shapes = np.array([cut[k] for k in keep], dtype=object)
-    box = shapely.bounds(shapes).reshape(-1, 4)
+    box = shapely.bounds(own[keep]).reshape(-1, 4)
     centres = shapely.points((box[:, :2] + box[:, 2:]) / 2)
     return Placed(ortho, ground, shapes, np.asarray(centres), rows[keep], tuple(classes[rows[k]] for k in keep))
 
@@ -76,9 +88,7 @@ def place(ortho: Ortho, ground: shapely.Geometry, shapes_px: Shapes, rows: npt.N
 def homes(placed: Placed, blocks_px: Shapes) -> npt.NDArray[np.intp]:
     """The block that each label belongs to; -1 where its centre is not labelled. One that lies on the line between
     blocks belongs to the first."""
-    out = block_of(list(blocks_px), placed.centres)
-    labelled = shapely.dwithin(placed.ground, placed.centres, ON_LINE_PX)
-    return np.where(labelled & np.array([c != IGNORED for c in placed.classes], dtype=bool), out, -1)
+    return np.where(placed.counted, block_of(list(blocks_px), placed.centres), -1)
 
 
 def pictures_of(
@@ -93,8 +103,9 @@ def pictures_of(
     region = only_polygons(shapely.union_all(blocks_px[list(own)]).intersection(placed.ground))
     if region is None:
         return []
-    near = shapely.get_parts(region.buffer(tile_size / 2, join_style="mitre"))
     parts = np.asarray(shapely.get_parts(region))
+    parts = parts[~shapely.is_empty(shapely.buffer(parts, -THINNEST_PX / 2))]
+    near = shapely.get_parts(shapely.union_all(parts).buffer(tile_size / 2, join_style="mitre"))
     group = block_of(list(near), np.asarray(shapely.point_on_surface(parts)))
     grounds = [only_polygons(shapely.union_all(parts[group == g])) for g in range(len(near))]
     counted = np.isin(home, np.asarray(own, dtype=np.intp))

@@ -98,7 +98,7 @@ def spatial_blocks(
     side_m = shares.block_m or _auto_side(area_m2, tile_size * max(o.info.gsd_m or 0.0 for o in orthos))
     squares = grid_of(labelled, (side_m / metres[0], side_m / metres[1]))
     weights = _weights(
-        squares, labelled, [(o.to_crs(p, plane.crs), c) for o, (p, c) in zip(orthos, centres, strict=True)]
+        squares, labelled, [(o.to_crs(p, plane.crs, dense=False), c) for o, (p, c) in zip(orthos, centres, strict=True)]
     )
     with_crowns = int((weights[:, 1:].sum(axis=1) > 0).sum())
     needed = max(2 + (shares.test > 0), shares.folds + (shares.test > 0))

@@ -13,7 +13,7 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from cabruca.data.prepare_labels import without_holes
+from cabruca.data.prepare_labels import Labels, without_holes
 from cabruca.data.prepare_pictures import PicturePart, Placed
 from cabruca.data.splits import Block
 from cabruca.structures import IGNORE
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 def coco_of(
     pictures: Sequence[tuple[PicturePart, Placed]],
     categories: Sequence[str],
-    values: Sequence[str],
+    labels: Labels,
     masks: Mapping[str, str],
     *,
     boxes: bool,
@@ -38,7 +38,7 @@ def coco_of(
     """The COCO content of one split.
 
     Args:
-        categories: class names, the first has id 1. values: of all labels, what the file calls them.
+        categories: class names, the first has id 1. labels: all of them.
         masks: raster name -> its land cover, relative to the COCO file. boxes: no outline is trusted.
     """
     images: list[Row] = []
@@ -49,7 +49,9 @@ def coco_of(
         for k, crowd in [*((k, 0) for k in part.crowns), *((k, 1) for k in part.ignored)]:
             row = _annotation(placed.shapes[k], part.window[:2], boxes=boxes)
             number = int(placed.rows[k])
-            attributes = {"label": number, "value": values[number]} | ({"bbox_only": True} if boxes else {})
+            attributes = {"label": labels.numbers[number], "value": labels.values[number]} | (
+                {"bbox_only": True} if boxes else {}
+            )
             own = {"id": len(annotations) + 1, "image_id": ident, "category_id": ids[placed.classes[k]]}
             annotations.append({**own, **row, "iscrowd": crowd, "attributes": attributes})
     info = {"description": "written by cabruca data prepare"} | ({"annotation_type": "bbox"} if boxes else {})
@@ -60,8 +62,9 @@ def coco_of(
 def _image(ident: int, part: PicturePart, mask: str | None) -> Row:
     x, y, w, h = part.window
     info = part.ortho.info
+    ground = shapely.set_precision(part.labelled, 10**-DIGITS)  # rounding alone may cross its lines
     size = {"width": w, "height": h, "window": [x, y, w, h], "raster_size": [info.width, info.height]}
-    row = {"id": ident, "file_name": part.ortho.name, **size, "labelled": _coordinates(part.labelled, x, y)}
+    row = {"id": ident, "file_name": part.ortho.name, **size, "labelled": _coordinates(ground, x, y)}
     return row | ({} if mask is None else {"semantic_mask": mask})
 
 

@@ -24,6 +24,9 @@ TRIES = 400
 MOST_BLOCKS = 100_000
 """Blocks of a metre over ten hectares; more are a mistake in the unit."""
 
+LEAST_SHARE = 1e-3
+"""A block of which less is labelled is none: an area that was drawn by hand reaches over the grid's lines."""
+
 OTHER_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 
 
@@ -38,7 +41,7 @@ class Block:
 
 
 def grid_of(labelled: shapely.Geometry, side_xy: tuple[float, float]) -> list[shapely.Geometry]:
-    """Squares of the grid that share ground with the labelled area, row by row from the south-west.
+    """Squares of the grid that share ground with the labelled area, row by row from the south-west; slivers do not.
 
     Args:
         side_xy: of one square, in units of the plane.
@@ -59,7 +62,7 @@ def grid_of(labelled: shapely.Geometry, side_xy: tuple[float, float]) -> list[sh
     shapely.prepare(labelled)
     touched = squares[shapely.intersects(labelled, squares)]
     shared = shapely.area(shapely.intersection(touched, labelled))
-    return list(touched[shared > 1e-6 * dx * dy])
+    return list(touched[shared > LEAST_SHARE * min(dx * dy, labelled.area)])
 
 
 def draw_split(weights: npt.NDArray[np.float64], shares: Mapping[str, float], seed: int) -> list[str]:

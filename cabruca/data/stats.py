@@ -17,6 +17,7 @@ from cabruca.config.schema import Config
 from cabruca.data.coco import read_coco
 from cabruca.data.dataset import EvaluationWindows
 from cabruca.data.pictures import PictureSet
+from cabruca.data.raster import Rect
 from cabruca.data.stats_numbers import Array, CrownClass, SetStats, Spread, suggest_weights
 from cabruca.structures import IGNORE, InputSpec
 
@@ -75,7 +76,7 @@ def set_stats(
     pictures = PictureSet(images, annotations, spec, cache_mb=config.data.cache_mb)
     crowns = [_CrownsOf(pictures, i, spec.tile_size) for i in range(len(pictures))]
     gsd = [crown.gsd_m for crown in crowns if crown.gsd_m is not None]
-    tiles = np.concatenate([crown.tiles for crown in crowns])
+    tiles = np.concatenate([np.zeros(0, dtype=np.int64), *(crown.tiles for crown in crowns)])
     each = np.array([len(crown.labels) for crown in crowns])
     own = {label: _of_class(crowns, label) for label in range(1, len(spec.instance_classes) + 1)}
     each_cover = _land_cover(images, annotations, spec, config) if land_cover else None
@@ -92,7 +93,7 @@ def set_stats(
         classes={spec.instance_classes[label - 1]: found for label, (found, _) in own.items()},
         crowns_per_picture=Spread.of(each),
         crowns_per_tile=Spread.of(tiles),
-        empty_tiles=float((tiles == 0).mean()),
+        empty_tiles=float((tiles == 0).sum() / max(1, len(tiles))),
         crowds=sum(crown.crowds for crown in crowns),
         ignored=sum(crown.ignored for crown in crowns),
         land_cover=dict(zip(spec.semantic_classes, known.tolist(), strict=True))
@@ -105,7 +106,8 @@ def set_stats(
 
 
 class _CrownsOf:
-    """Crowns of one picture: `labels`, `px` diameters, `masks`; crown centres in `tiles`; rows that are none."""
+    """Crowns of one picture: `labels`, `px` diameters, `masks`; crown centres in `tiles`, of those
+    that somebody labelled; rows that are none."""
 
     def __init__(self, pictures: PictureSet, i: int, tile_size: int) -> None:
         table = pictures.table(i)
@@ -122,7 +124,16 @@ class _CrownsOf:
         centre = ((boxes[:, :2] + boxes[:, 2:]) / 2 // tile_size).astype(int)
         tiles = np.zeros(cells, dtype=np.int64)
         np.add.at(tiles, (centre[:, 1].clip(0, cells[0] - 1), centre[:, 0].clip(0, cells[1] - 1)), 1)
-        self.tiles = tiles.ravel()
+        known = [[_looked_at(pictures, i, (x, y, tile_size, tile_size)) for x in range(0, w, tile_size)]
+                 for y in range(0, h, tile_size)]  # fmt: skip
+        self.tiles = tiles[np.array(known).reshape(cells) | (tiles > 0)]
+
+
+def _looked_at(pictures: PictureSet, i: int, tile: Rect) -> bool:
+    """Whether any of a tile is labelled."""
+    (h, w), (x, y, *side) = pictures.pictures[i].grid_hw, tile
+    found = pictures.labelled(i, (x, y, min(side[0], w - x), min(side[1], h - y)))
+    return found is None or bool(found.any())
 
 
 def _of_class(crowns: Sequence[_CrownsOf], label: int) -> tuple[CrownClass, tuple[Array, Array]]:
@@ -145,7 +156,7 @@ def _land_cover(images: str | Path, annotations: str | Path, spec: InputSpec, co
     for picture, ids in _cores(windows):
         own = np.bincount(ids.reshape(-1), minlength=IGNORE + 1)
         counts[picture] = counts.get(picture, 0.0) + np.append(own[:classes], own[IGNORE]).astype(np.float64)
-    return np.stack(list(counts.values()))
+    return np.stack(list(counts.values())) if counts else np.zeros((0, classes + 1))
 
 
 def _cores(windows: EvaluationWindows) -> Iterator[tuple[str, Array]]:

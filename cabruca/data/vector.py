@@ -74,14 +74,14 @@ def read_layer(path: str | Path, *, layer: str | None = None, may_be_empty: bool
 
 
 def layer_names(path: Path) -> list[str]:
-    """The layers of a file of many (GeoPackage).
+    """The layers of a file of many (GeoPackage); tables without shapes, such as QGIS's `layer_styles`, are left out.
 
     Raises:
         DataError: not a plain file of a known format, or damaged.
     """
     driver = _driver(path)
     try:
-        return [str(row[0]) for row in pyogrio.list_layers(path)]
+        return [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise DataError(f"'{path}' cannot be read as {driver} ({_line(error)}); write it anew") from error
 
@@ -112,7 +112,7 @@ def _ogr(path: Path, driver: str, layer: str | None) -> Layer:
     try:
         names = layer_names(path)
         if not names:
-            raise DataError(f"'{path}' cannot be read as {driver} (it has no layer); write it anew")
+            raise DataError(f"'{path}' cannot be read as {driver} (it has no layer of shapes); write it anew")
         chosen = layer or (names[0] if len(names) == 1 else PREFERRED_LAYER)
         if chosen not in names:
             what = f"has no layer '{layer}'" if layer else "has several layers"
@@ -123,6 +123,11 @@ def _ogr(path: Path, driver: str, layer: str | None) -> Layer:
         shapes = shapely.from_wkb(wkb)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FieldError) as error:
         raise DataError(f"'{path}' cannot be read as {driver} ({_line(error)}); write it anew") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"'{path}' holds text of another encoding than it states ({_line(error)}); save it with its encoding, or "
+            "as GeoPackage"
+        ) from error
     except shapely.errors.GEOSException as error:
         raise DataError(f"'{path}' holds a geometry that cannot be read ({_line(error)}); write it anew") from error
     fields = {str(k): [_plain(v) for v in values] for k, values in zip(meta["fields"], columns, strict=True)}
@@ -156,6 +161,8 @@ def _geojson(path: Path) -> Layer:
 
 
 def _refuse_metres_as_degrees(layer: Layer) -> None:
+    if len(layer.shapes) == 0:
+        return
     box = shapely.total_bounds(layer.shapes)
     if np.isfinite(box).all() and (np.abs(box) > (361, 91, 361, 91)).any():
         raise DataError(
@@ -191,11 +198,12 @@ def moved(shapes: Shapes, source: CRS, target: CRS, *, what: str, dense: bool = 
     Raises:
         DataError: a point has no place there.
     """
-    if source == target:
+    if source == target or len(shapes) == 0:
         return shapes
     if dense:
         x0, y0, x1, y1 = shapely.total_bounds(shapes)
-        shapes = shapely.segmentize(shapes, max(x1 - x0, y1 - y0) / EDGE_STEPS)
+        step = max(x1 - x0, y1 - y0) / EDGE_STEPS
+        shapes = shapely.segmentize(shapes, step) if step > 0 else shapes
 
     def move(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.stack([np.asarray(v) for v in transform(source, target, points[:, 0], points[:, 1])], axis=1)

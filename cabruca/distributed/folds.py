@@ -24,6 +24,9 @@ from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.status import read_status
 from cabruca.train.protocols import TrainResult
 
+FOLDS = "folds"
+"""Folder in a study's folder, beside that of the trials."""
+
 
 class OtherFolds:
     """The folds of one trial but its last.
@@ -43,7 +46,7 @@ class OtherFolds:
         task: TaskFactory | None,
         cores: int,
     ) -> None:
-        folder = Path(config.output_dir).parent / "folds"
+        folder = Path(config.output_dir).parent / FOLDS
         self.configs = [other_fold(config, fold, number=k, folder=folder) for k, fold in enumerate(folds[:-1], 1)]
         self._trial, self._metrics, self._desk, self._task, self._cores = trial, metrics, desk, task, cores
 
@@ -119,6 +122,11 @@ def mean_of(rows: Sequence[Mapping[str, float]], own: Mapping[str, float]) -> di
         elif all(name in row for row in rows):
             out[name] = math.fsum(row[name] for row in rows) / len(rows)
     return out
+
+
+def fold_dirs(trial: RunDir) -> list[RunDir]:
+    """Run folders of a trial's other folds, those that there are; it ends in the last one."""
+    return [RunDir(path) for path in sorted((trial.path.parent.parent / FOLDS).glob(f"{trial.name}_fold_*"))]
 
 
 def is_finished(run_dir: RunDir) -> bool:

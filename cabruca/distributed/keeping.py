@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 
 from cabruca.distributed.folder_sizes import bytes_of, drop_checkpoints
+from cabruca.distributed.folds import fold_dirs
 from cabruca.distributed.study_books import StudyBooks
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.study_state import StudyState, TrialState
@@ -113,7 +114,9 @@ class Keeper:
         return total
 
     def _drop(self, number: int) -> None:
-        drop_checkpoints(self._run_dir(number))
+        own = self._run_dir(number)
+        for run_dir in (own, *fold_dirs(own)):
+            drop_checkpoints(run_dir)
         self._books.drop_there(number)
 
     def _run_dir(self, number: int) -> RunDir:

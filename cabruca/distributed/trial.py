@@ -139,7 +139,7 @@ class Attempt:
             if self._mirror is not None:
                 self._mirror.fetch(self._run_dir)
             wait_for_the_dead(self._run_dir)
-            return self._catch_up() or self._train_folds() or self._train()
+            return self._train_folds() or self._catch_up() or self._train()  # what is told is a mean over the folds
         except Exception as error:
             epoch = int((read_status(self._run_dir.status) or {}).get("epoch", 0))
             said = write_autopsy(self._run_dir, self._config, error, epoch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -263,7 +264,7 @@ def test_an_interrupted_prepare_leaves_no_folder(tmp_path: Path, monkeypatch: py
         prepare(wanted(tmp_path))
     assert not (tmp_path / "out").exists()
     assert list(tmp_path.glob(".out*")) == []
-    (tmp_path / ".out.preparing-999999999").mkdir()
+    (tmp_path / f".out.preparing-{socket.gethostname()}-999999999").mkdir()
     monkeypatch.undo()
     prepare(wanted(tmp_path))
     assert list(tmp_path.glob(".out*")) == []
