@@ -101,13 +101,14 @@ class Exported:
 
 
 def export(checkpoint: str | Path, format: str, out: str | Path, *, tile_size: int | None = None) -> Exported:
-    """Write the dense heads of a checkpoint to `out`, and how to feed them to `out` with `.json` instead.
+    """Write the dense heads of a checkpoint to `out`, and how to feed them to `<out>.json`.
 
     Args:
         format: one of `FORMATS`. tile_size: side of the pictures, px; None: that of the training windows.
 
     Raises:
-        ConfigError: another format, a side that is no multiple of 32, a library of the extra is missing.
+        ConfigError: another format, a name that is a checkpoint's, a side that is no multiple of 32, a library of the
+            extra is missing.
         CheckpointError: missing, damaged, or not a cabruca checkpoint.
         CabrucaError: no dense head; or the exported numbers are not the network's.
     """
@@ -116,9 +117,12 @@ def export(checkpoint: str | Path, format: str, out: str | Path, *, tile_size: i
     if format == "onnx":
         needed()
     path = Path(out)
-    side = path.with_suffix(".json")
-    if side == path:
+    side = path.with_name(f"{path.name}.json")
+    if path.suffix == ".json":
         raise ConfigError(f"--out {out} ends in .json, which describes the export beside it; name it .pt2 or .onnx")
+    if path.suffix in ("", ".pth") or path.resolve() == Path(checkpoint).resolve():
+        # `name` would have the sidecar of the checkpoint `name.pth`
+        raise ConfigError(f"--out {out} has the name of a checkpoint or of its .json; name it .pt2 or .onnx")
     model, _, spec = load_model(checkpoint)
     size = spec.tile_size if tile_size is None else tile_size
     if size < DENSITY_STRIDE or size % DENSITY_STRIDE:

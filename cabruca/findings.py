@@ -72,7 +72,8 @@ class Findings:
 
     Attributes:
         classes: instance classes, label 1 first; covers: semantic classes, class 0 first.
-        score_threshold: found crowns count from here on, in `confusion`, `counts` and `diameters`.
+        score_threshold: found crowns count from here on, in `confusion`, `counts` and `diameters`: one for all, or one
+            by label (label 0, no crown, first).
         curves: of the classes that occur in the truth.
         pictures: P ids; counts: int64 `[P, K, 2]`, crowns of each class in the truth and found.
         confusion: int64 `[K + 1, K + 1]`, crowns, truth by row; the last row is what is not there and was found, the
@@ -84,7 +85,7 @@ class Findings:
 
     classes: tuple[str, ...]
     covers: tuple[str, ...]
-    score_threshold: float
+    score_threshold: float | tuple[float, ...]
     curves: tuple[ClassCurve, ...] = ()
     pictures: tuple[str, ...] = ()
     counts: Ints = field(default_factory=lambda: np.zeros((0, 0, 2), np.int64))
@@ -114,7 +115,7 @@ class Findings:
         return cls(
             classes=classes,
             covers=tuple(found["covers"]),
-            score_threshold=float(found["score_threshold"]),
+            score_threshold=_scores(found["score_threshold"]),
             curves=curves,
             pictures=tuple(found["pictures"]),
             counts=_ints(found["counts"]).reshape(-1, len(classes), 2),
@@ -124,6 +125,10 @@ class Findings:
             labels=_ints(found["labels"]),
             unit=str(found["unit"]),
         )
+
+
+def _scores(value: Any) -> float | tuple[float, ...]:
+    return tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+HECTARE_M2 = 10_000.0
+
 Affine = tuple[float, float, float, float, float, float]
 """a, b, c, d, e, f: x = a * column + b * row + c, y = d * column + e * row + f."""
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from cabruca.config.schema import Config
 from cabruca.structures import DENSITY_STRIDE, IGNORE, Batch, CroppedMasks, InputSpec, Prediction
 from cabruca.train.protocols import Picture
 
@@ -27,21 +27,24 @@ COVER_SHARE = ((68, 1, 84), (33, 145, 140), (253, 231, 37))
 INK, PAPER = (240, 240, 240), (20, 20, 20)
 
 Colour = tuple[int, int, int]
+Least = float | tuple[float, ...]
 
 PANEL_PX = 512
 """Smaller pictures are enlarged to about this side, so that crowns can be told apart."""
 
 
-def draw_comparison(batch: Batch, found: Prediction, b: int, spec: InputSpec, config: Config) -> Picture:
+def draw_comparison(batch: Batch, found: Prediction, b: int, spec: InputSpec, least: Least) -> Picture:
     """Picture `b` of a batch: crowns, land cover and canopy cover of truth and prediction, as far as both are known.
 
-    Crowns with a mask are outlined, others get their box; only predictions from `validation.score_threshold` on. A
-    legend below says what the colours mean.
+    Crowns with a mask are outlined, others get their box; only predictions from the score `least` on: one for all, or
+    one by label (label 0 first). A legend below says what the colours mean.
     """
     height, width = batch.sizes_hw_px[b]
     rgb = _display(batch.images[b, :, :height, :width])
     crowns = batch.crowns[b]
-    sure = found.scores >= config.validation.score_threshold
+    sure = found.scores >= (
+        torch.tensor(least)[found.labels.cpu()].to(found.scores) if isinstance(least, tuple) else least
+    )
     masks = None if found.masks is None else found.masks.select(sure)
     names = spec.instance_classes
     panels = [
@@ -60,7 +63,7 @@ def draw_comparison(batch: Batch, found: Prediction, b: int, spec: InputSpec, co
     if found.density is not None and canopy:
         panels += [_share(rgb, density, "canopy, truth"), _share(rgb, found.density.numpy(), "canopy, found")]
     shown = _grid(panels)
-    entries = _entries(spec, found, truth, score=config.validation.score_threshold, canopy=canopy)
+    entries = _entries(spec, found, truth, least=least, canopy=canopy)
     return Picture(name=_file_name(batch.pictures[b]), rgb=_above(shown, _legend(shown.width, entries)))
 
 
@@ -139,11 +142,13 @@ def _share(rgb: Rgb, cells: npt.NDArray[np.float32], title: str) -> Image.Image:
 
 
 def _entries(
-    spec: InputSpec, found: Prediction, truth: npt.NDArray[np.uint8], *, score: float, canopy: bool
+    spec: InputSpec, found: Prediction, truth: npt.NDArray[np.uint8], *, least: Least, canopy: bool
 ) -> list[tuple[str, list[tuple[str, Colour]]]]:
     """Lines of the legend: what they are about, and names with their colours."""
     crowns = [(name, CROWN_COLOURS[k % len(CROWN_COLOURS)]) for k, name in enumerate(spec.instance_classes)]
-    out = [(f"crowns, found ones from a score of {score:g} on:", crowns)]
+    each = least[1:] if isinstance(least, tuple) else (least,)
+    told = " / ".join(f"{score:g}" for score in each)  # in the order of the names that follow
+    out = [(f"crowns, found ones from a score of {told} on:", crowns)]
     if found.semantic is not None and (truth != IGNORE).any():
         seen = {*np.unique(truth).tolist(), *np.unique(found.semantic.numpy()).tolist()}
         own = [(n, COVER_COLOURS[k % len(COVER_COLOURS)]) for k, n in enumerate(spec.semantic_classes) if k in seen]

@@ -244,7 +244,7 @@ def evaluate_windows(
         for b, name in enumerate(batch.pictures):
             losses[name] = {"total_loss": float(own.total[b]), **{k: float(v[b]) for k, v in own.parts.items()}}
             if runtime.is_main and len(pictures) < num_pictures:
-                pictures.append(draw_comparison(batch, output.predictions[b], b, spec, config))
+                pictures.append(draw_comparison(batch, output.predictions[b], b, spec, evaluator.least))
     mask_labels = frozenset(torch.nonzero(_mask_trained(model)).flatten().tolist())
     metrics, findings = evaluator.measure(runtime, mask_labels=mask_labels, heads=config.model.heads)
     point = operating_point(evaluator.gathered, config, spec)

@@ -41,10 +41,10 @@ import json
 import os
 
 names = ["RAY_USAGE_STATS_ENABLED", *os.environ.get("CABRUCA_JOB_ENV", "").split()]
-values = {"RAY_USAGE_STATS_ENABLED": "0", **{name: os.environ[name] for name in names if name in os.environ}}
+values = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_JOB_STOP_WAIT_TIME_S": "300", **{name: os.environ[name] for name in names if name in os.environ}}
 print(json.dumps({
     "working_dir": ".",
-    "excludes": [".git", ".venv", "data", "outputs", "tests", "*.tif", "*.pth"],
+    "excludes": [".git", ".venv", "/data", "/outputs", "/tests", "/cabruca", "*.tif", "*.pth"],
     "env_vars": values,
 }))
 END

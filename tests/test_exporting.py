@@ -19,6 +19,7 @@ from cabruca.exporting import DenseHeads, compare, export
 from cabruca.model.build import build_model
 from cabruca.structures import collate
 from cabruca.train import checkpoint
+from cabruca.train.sidecar import is_intact
 
 SIZE = 64
 
@@ -63,7 +64,7 @@ def check(got: list[np.ndarray], wanted: list[np.ndarray]) -> None:
 def test_onnx_gives_the_same_numbers_for_any_batch(made: Path, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="the extra cabruca[export] is not installed")
     done = export(made, "onnx", tmp_path / "dense.onnx", tile_size=SIZE)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["dense.json", "dense.onnx"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dense.onnx", "dense.onnx.json"]
     session = runtime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
     assert [o.name for o in session.get_outputs()] == ["semantic", "crown_diameter_px", "density"]
     for n in (1, 2, 3, 5):
@@ -71,11 +72,12 @@ def test_onnx_gives_the_same_numbers_for_any_batch(made: Path, tmp_path: Path) -
 
 
 def test_torch_export_gives_the_same_numbers_for_any_batch(made: Path, tmp_path: Path) -> None:
-    done = export(made, "torch-export", tmp_path / "dense.pt2", tile_size=SIZE)
+    done = export(made, "torch-export", made.with_suffix(".pt2"), tile_size=SIZE)
     program = torch.export.load(done.path).module()
     for n in (1, 2, 3, 5):
         with torch.no_grad():
             check([v.numpy() for v in program(images(n))], of_the_network(made, images(n)))
+    assert is_intact(made)
     told = json.loads(done.side.read_text())
     assert told["input"]["shape"] == ["batch", 3, SIZE, SIZE]
     assert (told["input"]["scale"], told["input"]["mean"], told["input"]["bands"]) == (255.0, [0.5] * 3, [1, 2, 3])
@@ -111,6 +113,9 @@ def test_what_is_asked_for_wrongly(made: Path, tmp_path: Path) -> None:
         export(made, "tflite", tmp_path / "a.tflite")
     with pytest.raises(ConfigError, match="describes the export"):
         export(made, "torch-export", tmp_path / "a.json")
+    for name in (made, made.with_suffix(""), made.with_name("checkpoint_latest.pth")):
+        with pytest.raises(ConfigError, match="has the name of a checkpoint"):
+            export(made, "torch-export", name)
     with pytest.raises(CheckpointError, match="is not there"):
         export(tmp_path / "none.pth", "torch-export", tmp_path / "a.pt2")
     with pytest.raises(CabrucaError, match="no dense head"):

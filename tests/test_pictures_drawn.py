@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 import torch
-from drawn import SPEC, drawn_sample, light_config, perfect
+from drawn import SPEC, drawn_sample, perfect
 
 from cabruca.pictures import COVER_COLOURS, COVER_SHARE, CROWN_COLOURS, draw_comparison
 from cabruca.structures import IGNORE, CroppedMasks, Prediction, Sample, collate
@@ -17,7 +17,7 @@ TITLE_PX, GAP_PX, ZOOM = 22, 4, 4
 
 
 def draw(sample: Sample, found: Prediction) -> npt.NDArray[np.uint8]:
-    return draw_comparison(collate([sample]), found, 0, SPEC, light_config()).rgb
+    return draw_comparison(collate([sample]), found, 0, SPEC, 0.5).rgb
 
 
 def rows_of(rgb: npt.NDArray[np.uint8], height: int = 128) -> int:
@@ -41,7 +41,7 @@ def coloured(part: npt.NDArray[np.uint8], colour: tuple[int, int, int]) -> npt.N
 
 def test_six_panels_two_a_row_with_a_name() -> None:
     sample = drawn_sample([(40, 40, 14, 1)])
-    picture = draw_comparison(collate([sample]), perfect(sample), 0, SPEC, light_config())
+    picture = draw_comparison(collate([sample]), perfect(sample), 0, SPEC, 0.5)
     assert picture.rgb.shape[1:] == (2 * 512 + GAP_PX, 3)
     assert rows_of(picture.rgb) == 3
     assert picture.rgb.dtype == np.uint8
@@ -151,3 +151,12 @@ def test_one_band_is_grey_and_of_four_the_first_three_are_shown() -> None:
         sample = dataclasses.replace(sample, image=torch.rand(bands, 128, 128))
         part = panel(draw(sample, perfect(sample)), 0, 0).astype(int)
         assert (np.ptp(part, axis=2).max() == 0) == (bands == 1)
+
+
+def test_each_class_is_drawn_from_its_own_score() -> None:
+    sample = drawn_sample([(40.0, 40.0, 14.0, 1), (90.0, 80.0, 20.0, 2)])
+    found = dataclasses.replace(perfect(sample), scores=torch.tensor([0.4, 0.7]))
+    rgb = draw_comparison(collate([sample]), found, 0, SPEC, (0.5, 0.3, 0.8)).rgb
+    assert coloured(panel(rgb, 0, 1), CROWN_COLOURS[0]).any()
+    assert not coloured(panel(rgb, 0, 1), CROWN_COLOURS[1]).any()
+    assert coloured(panel(rgb, 0, 0), CROWN_COLOURS[1]).any(), "the truth is whole"

@@ -31,11 +31,21 @@ class MapLayer:
     crs: str | None
 
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
-        """A field as float64 `[N]`, NaN where it is empty, or where the layer has no such field."""
+        """A field as float64 `[N]`, NaN where it is empty, or where the layer has no such field.
+
+        Raises:
+            DataError: it holds something else.
+        """
         values = self.fields.get(name)
         if values is None:
             return np.full(len(self.shapes), np.nan)
-        return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+        try:
+            return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"field '{name}' of '{self.path}' holds something else than numbers ({error}); give the map as cabruca "
+                "predict wrote it"
+            ) from error
 
     def texts(self, name: str) -> list[str] | None:
         """A field as text; None where the layer has no such field."""

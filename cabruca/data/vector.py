@@ -101,7 +101,7 @@ def _driver(path: Path) -> str:
         return "GPKG"
     if head.startswith(SHAPEFILE_MAGIC) and path.suffix.lower() == ".shp":
         return "ESRI Shapefile"
-    if head.startswith(b"fgb"):
+    if head[:4] == b"fgb\x03" and head[4:7] == b"fgb" and b"\0" in head[7:12]:  # no text begins like this
         return "FlatGeobuf"
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
         return "GeoJSON"

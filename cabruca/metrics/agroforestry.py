@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
-from cabruca.ground import Floats, Inventory
+from cabruca.ground import HECTARE_M2, Floats, Inventory
 from cabruca.metrics.canopy import canopy_metrics, shade_distribution_score
 from cabruca.metrics.inventory import inventory_metrics
 from cabruca.metrics.matching import overlap_metrics, species_metrics
@@ -20,7 +20,6 @@ from cabruca.metrics.spacing import neighbour_metrics, ripley_metrics, voronoi_m
 from cabruca.metrics.survey import Survey, is_cacao, is_shade
 from cabruca.metrics.trees import Trees
 
-HECTARE_M2 = 10_000.0
 NAN = math.nan
 LENGTHS = ("nearest_neighbour_mean", "shade_distance_mean")
 """Names that are a length; they get `_m` or `_px` behind them."""

@@ -106,7 +106,6 @@ class Evaluator:
         matrices = [r.confusion for r in records if r.confusion is not None and "semantic" in heads]
         pixels = np.sum(matrices, axis=0) if matrices else None
         names, cap = self.instance_names, self.config.max_detections
-        threshold = self.config.score_threshold  # what is drawn has one for all classes
         detected = detect(records, names, max_detections=cap, mask_labels=mask_labels)
         crowns = {**detected.metrics, **count_metrics(records, names, score_threshold=self.least)}
         if "instance" not in heads:
@@ -114,13 +113,13 @@ class Evaluator:
         land = semantic_metrics(pixels, self.semantic_names, canopy=names)
         surveys = [r.survey for r in records if r.survey is not None]
         matched = match_plots(make_plots(surveys)) if self._survey is not None else None
-        found = Findings(names, self.semantic_names, threshold, pixels=pixels)
+        found = Findings(names, self.semantic_names, self.least, pixels=pixels)
         if "instance" in heads:
             found = findings_of(
                 records,
                 names,
                 self.semantic_names,
-                score_threshold=threshold,
+                score_threshold=self.least,
                 curves=detected.curves,
                 matched=matched,
                 pixels=pixels,

@@ -10,6 +10,7 @@ from cabruca.findings import ClassCurve, Findings
 from cabruca.ground import Floats, Ints
 from cabruca.metrics.pairing import Matched
 from cabruca.metrics.records import PictureRecord
+from cabruca.metrics.survey import Least, sure
 
 
 def findings_of(
@@ -17,7 +18,7 @@ def findings_of(
     classes: Sequence[str],
     covers: Sequence[str],
     *,
-    score_threshold: float,
+    score_threshold: Least,
     curves: Sequence[ClassCurve],
     matched: Sequence[Matched] | None,
     pixels: Ints | None,
@@ -46,7 +47,7 @@ def findings_of(
     )
 
 
-def picture_counts(records: Sequence[PictureRecord], classes: int, score_threshold: float) -> dict[str, Ints]:
+def picture_counts(records: Sequence[PictureRecord], classes: int, score_threshold: Least) -> dict[str, Ints]:
     """Picture -> int64 `[K, 2]`, crowns of each class in the truth and found, those of its windows added up. Summed
     over the pictures they are `counts.count_metrics`."""
     out: dict[str, Ints] = {}
@@ -54,7 +55,7 @@ def picture_counts(records: Sequence[PictureRecord], classes: int, score_thresho
         # a window's id is that of its picture, and where it lies in it
         own = out.setdefault(record.picture.rsplit(":", 2)[0], np.zeros((classes, 2), np.int64))
         for side, crowns in enumerate((record.truth, record.found)):
-            kept = crowns.counted & (crowns.scores >= score_threshold)
+            kept = crowns.counted & sure(crowns.scores, crowns.labels, score_threshold)
             own[:, side] += np.bincount(crowns.labels[kept], minlength=classes + 1)[1 : classes + 1]
     return out
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from shapely.geometry.base import BaseGeometry
 from cabruca.data.map_layers import MapLayer, plane_of, read_map
 from cabruca.data.placing import Plane
 from cabruca.errors import DataError
-from cabruca.ground import Floats
+from cabruca.ground import HECTARE_M2, Floats
 from cabruca.metrics.trees import Trees, no_trees
 
-HECTARE_M2 = 10_000.0
+ELLIPSE_POINTS = 64
+"""Corners of the polygon that stands for an ellipse; it has the ellipse's area."""
 
 MAP = "map"
 """Name of the plane that the map lies on."""
@@ -31,7 +33,8 @@ class FarmMap:
 
     Attributes:
         path: of the map. plane: what its coordinates were. names: its classes. trees: all crowns. outlines: their
-            polygons `[N]`. ground: what was looked at.
+            polygons `[N]`. covers: the ground under each `[N]`: the outline, of a box the ellipse in it. ground: what
+            was looked at.
         tiles: polygons `[T]` of the windows' cores, with `known` m2 `[T]` and canopy and shade cover `[T]`, NaN where
             unknown. facts: of the map, for people.
     """
@@ -41,12 +44,18 @@ class FarmMap:
     names: tuple[str, ...]
     trees: Trees
     outlines: Floats
+    covers: Floats
     ground: BaseGeometry
     tiles: Floats
     known: Floats
     canopy: Floats
     shade: Floats
     facts: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def tree(self) -> shapely.STRtree:
+        """Of `covers`."""
+        return shapely.STRtree(self.covers)
 
 
 def read_farm(path: str | Path) -> FarmMap:
@@ -68,6 +77,7 @@ def read_farm(path: str | Path) -> FarmMap:
         )
     names = _names(classes, grid)
     outlines = in_metres(crowns.shapes, plane)
+    covers = _covers(outlines, crowns.texts("shape"))
     tiles, known, canopy, shade = _tiles(grid, plane)
     ground = shapely.union_all(in_metres(plots.shapes, plane)) if plots is not None and len(plots.shapes) else None
     if ground is None or ground.is_empty:
@@ -81,8 +91,8 @@ def read_farm(path: str | Path) -> FarmMap:
         Path(path),
         plane,
         names,
-        _trees(crowns, classes, names, outlines),
-        *(outlines, ground, tiles, known, canopy, shade),
+        _trees(crowns, classes, names, outlines, covers),
+        *(outlines, covers, ground, tiles, known, canopy, shade),
         _facts(plots),
     )
 
@@ -97,6 +107,21 @@ def in_metres(shapes: npt.NDArray[Any], plane: Plane) -> Floats:
     return np.asarray(shapely.transform(shapes, lambda xy: xy * np.array(plane.metres_xy)), dtype=object)
 
 
+def _covers(outlines: Floats, kinds: Sequence[str] | None) -> Floats:
+    """A box stands for the ellipse in it (`pi/4 w h`), also where the raster is turned."""
+    out = outlines.copy()
+    angle = np.arange(ELLIPSE_POINTS) * (2 * math.pi / ELLIPSE_POINTS)
+    swell = math.sqrt(angle[1] / math.sin(angle[1]))  # a polygon on the ellipse would be smaller
+    for k in np.flatnonzero(np.array(kinds or []) == "box").tolist():
+        points = shapely.get_coordinates(outlines[k])
+        if len(points) != 5:  # somebody edited it
+            continue
+        u, v = points[1] - points[0], points[3] - points[0]
+        middle = points[0] + (u + v) / 2
+        out[k] = shapely.polygons(middle + swell / 2 * (np.outer(np.cos(angle), u) + np.outer(np.sin(angle), v)))
+    return out
+
+
 def _tiles(grid: MapLayer | None, plane: Plane) -> tuple[Floats, Floats, Floats, Floats]:
     if grid is None:
         return np.zeros(0, dtype=object), np.zeros(0), np.zeros(0), np.zeros(0)
@@ -107,12 +132,12 @@ def _tiles(grid: MapLayer | None, plane: Plane) -> tuple[Floats, Floats, Floats,
     )  # fmt: skip
 
 
-def _trees(crowns: MapLayer, classes: Sequence[str], names: tuple[str, ...], outlines: Floats) -> Trees:
+def _trees(crowns: MapLayer, classes: Sequence[str], names: tuple[str, ...], outlines: Floats, covers: Floats) -> Trees:
     n = len(outlines)
     if n == 0:
         return no_trees()
     area, diameter = crowns.numbers("area_m2"), crowns.numbers("diameter_m")
-    area = np.where(np.isnan(area), shapely.area(outlines), area)
+    area = np.where(np.isnan(area), shapely.area(covers), area)
     boxes = shapely.bounds(outlines)
     scores = crowns.numbers("score")
     return Trees(

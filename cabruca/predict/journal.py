@@ -44,6 +44,10 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._claim = _claimed(self.folder)
         self.state = self._read_state()
+        if not self.state:  # what a kill before the first save left, the planes of other windows too
+            for path in self.folder.iterdir():
+                if path.name != "lock":
+                    path.unlink()
         for name in LOGS:
             path = self._path(name)
             path.touch()

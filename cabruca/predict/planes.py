@@ -113,9 +113,12 @@ class Planes:
         if not path.is_file() or path.stat().st_size != size:
             with path.open("ab") as file:
                 file.truncate(size)
-        r0, r1, c0, c1 = cells
-        plane = np.memmap(path, dtype=kind.dtype, mode="r+", shape=hw)  # let go of at once: its pages are no memory
-        plane[r0:r1, c0:c1] = kind.encoded(values)
+        r0, r1, c0, _ = cells
+        rows = np.ascontiguousarray(kind.encoded(values), dtype=kind.dtype)
+        with path.open("r+b") as file:  # not mapped: on a full disk a page that cannot be stored is SIGBUS
+            for row, content in zip(range(r0, r1), rows, strict=True):
+                file.seek((row * hw[1] + c0) * rows.itemsize)
+                file.write(content.tobytes())
 
     def _part(self, kind: Kind, y0: int, x0: int, y1: int, x1: int) -> Array:
         plane = np.memmap(self._file(kind), dtype=kind.dtype, mode="r", shape=kind.hw(self.picture.grid_hw))

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cabruca.ground import Floats, Inventory
+from cabruca.ground import HECTARE_M2, Floats, Inventory
 from cabruca.metrics.agroforestry import AgroforestrySettings, stand_metrics
 from cabruca.metrics.bootstrap import Interval, ratio_interval
 from cabruca.metrics.canopy import SHADE, TREE, cover_share
 from cabruca.metrics.inventory import inventory_metrics
 from cabruca.metrics.matching import QUARTILES
 from cabruca.metrics.shade import near_shade
-from cabruca.predict.farm_map import HECTARE_M2, MAP, FarmMap
+from cabruca.predict.farm_map import MAP, FarmMap
 from cabruca.predict.stands import Ground, labels_of
 
 TITLES = {

@@ -11,6 +11,7 @@ import shapely
 from shapely import affinity
 
 from cabruca.data.area import read_area
+from cabruca.data.raster import same_crs
 from cabruca.errors import DataError, RunError
 from cabruca.predict.journal import folder_of
 from cabruca.predict.picture import Picture, open_picture
@@ -65,7 +66,7 @@ def scenes_of(plan: Plan) -> list[Scene]:
         scenes.append(Scene(number, picture, grid, area))
     first = scenes[0].picture
     for scene in scenes[1:]:
-        if scene.picture.crs != first.crs:
+        if not _one_crs(scene.picture.crs, first.crs):
             raise DataError(
                 f"'{scene.picture.name}' and '{first.name}' have different coordinate reference systems, and a map has "
                 "one; predict them into two maps, or bring them into one system"
@@ -76,6 +77,11 @@ def scenes_of(plan: Plan) -> list[Scene]:
     if request.aoi is not None and all(s.area.is_empty for s in scenes):
         raise DataError(f"area '{request.aoi}' does not touch any of the images; check its coordinates")
     return scenes
+
+
+def _one_crs(a: str | None, b: str | None) -> bool:
+    """Two programs write one CRS in different words."""
+    return a == b if a is None or b is None else same_crs(a, b)
 
 
 def _area_px(aoi: Path, picture: Picture) -> Any:

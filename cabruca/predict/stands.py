@@ -13,12 +13,12 @@ from shapely.geometry.base import BaseGeometry
 
 from cabruca.data.map_layers import moved, read_layer
 from cabruca.errors import DataError
-from cabruca.ground import Floats, Ints
+from cabruca.ground import HECTARE_M2, Floats, Ints
 from cabruca.metrics.canopy import Squares
 from cabruca.metrics.plots import Plot
 from cabruca.metrics.survey import is_cacao, is_shade
 from cabruca.metrics.trees import no_trees
-from cabruca.predict.farm_map import HECTARE_M2, MAP, FarmMap, in_metres
+from cabruca.predict.farm_map import MAP, FarmMap, in_metres
 
 TILES_A_SIDE = 8
 """Tiles along a plot's side where the map brings none (no `grid` layer)."""
@@ -112,7 +112,8 @@ def _drawn(farm: FarmMap, path: str) -> list[tuple[str, BaseGeometry]]:
 
 
 def _ground(farm: FarmMap, name: str, shape: BaseGeometry) -> Ground | None:
-    domain = shapely.intersection(farm.ground, shape)
+    both = shapely.get_parts(shapely.intersection(farm.ground, shape))
+    domain = shapely.union_all(both[shapely.area(both) > 0])  # edges that only touch are no ground
     if domain.area < LEAST_SHARE * shape.area or domain.area <= 0:
         return None
     shapely.prepare(domain)
@@ -131,7 +132,9 @@ def _cover(farm: FarmMap, domain: BaseGeometry, crowns: Ints) -> tuple[Floats, F
         touching = np.sort(touching)
         tiles = farm.tiles[touching]
         pieces = shapely.intersection(tiles, domain)
-        share = shapely.area(pieces) / np.maximum(shapely.area(tiles), 1e-9)
+        # `known` is of known pixels already, as the map's ground is: a part of a core has its share of that ground
+        own = shapely.area(shapely.intersection(tiles, farm.ground))
+        share = np.where(own > 0, shapely.area(pieces) / np.maximum(own, 1e-9), 0.0)
         known, canopy, shade = (v[touching] for v in (farm.known, farm.canopy, farm.shade))
         keep = share > 1e-9
         tiles, pieces, share = tiles[keep], pieces[keep], share[keep]
@@ -142,10 +145,10 @@ def _cover(farm: FarmMap, domain: BaseGeometry, crowns: Ints) -> tuple[Floats, F
         tiles, pieces = tiles[shapely.area(pieces) > 0], pieces[shapely.area(pieces) > 0]
         known = shapely.area(pieces)
         canopy = shade = np.full(len(tiles), np.nan)
-    own = [
+    of_each = [
         _crown_cover(farm, pieces, cover, labels) for cover, labels in ((canopy, None), (shade, _of(farm, is_shade)))
     ]
-    return tiles, known, own[0] * known, own[1] * known
+    return tiles, known, of_each[0] * known, of_each[1] * known
 
 
 def _crown_cover(farm: FarmMap, pieces: Floats, cover: Floats, labels: Ints | None) -> Floats:
@@ -154,11 +157,10 @@ def _crown_cover(farm: FarmMap, pieces: Floats, cover: Floats, labels: Ints | No
     if len(missing) == 0:
         return cover
     wanted = np.ones(len(farm.trees), np.bool_) if labels is None else np.isin(farm.trees.labels, labels)
-    polygons = farm.outlines[wanted]
     out = cover.copy()
-    tree = shapely.STRtree(polygons)
     for k in missing.tolist():
-        near = polygons[tree.query(pieces[k], predicate="intersects")]
+        near = farm.tree.query(pieces[k], predicate="intersects")
+        near = farm.covers[near[wanted[near]]]
         inside = shapely.intersection(shapely.union_all(near), pieces[k]).area if len(near) else 0.0
         out[k] = inside / pieces[k].area if pieces[k].area > 0 else 0.0
     return out

@@ -162,7 +162,7 @@ def _saved(study: Study, state: StudyState) -> str:
         return ""
     text = (
         f"{found.run} of {found.asked} epochs were run: {study.config.scheduler.type} spared {found.share:.0%} of them "
-        f"in {found.trials} trials of {study.max_epochs} epochs."
+        f"in {found.trials} trials of at most {study.max_epochs} epochs."
     )
     rows = [[f"after epoch {rung}", str(count)] for rung, count in found.rungs.items()]
     counts = table(["rung", "trials stopped there"], rows) if rows else ""

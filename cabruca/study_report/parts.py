@@ -55,7 +55,8 @@ class Saved:
     """What stopping early has spared.
 
     Attributes:
-        trials: that have ended without a failure. run, asked: their epochs, done and without any stopping.
+        trials: that have ended without a failure. run, asked: their epochs, done and without the scheduler's
+            stops (what a trial left out by its own patience nobody has stopped).
         rungs: epoch of a rung -> trials that were stopped there.
     """
 
@@ -77,7 +78,7 @@ def saved(study: Study, state: StudyState) -> Saved:
     return Saved(
         trials=len(ended),
         run=sum(trial.epoch for trial in ended),
-        asked=len(ended) * study.max_epochs,
+        asked=sum(study.max_epochs if trial.state == "stopped" else trial.epoch for trial in ended),
         rungs={rung: rungs.count(rung) for rung in sorted(set(rungs))},
     )
 

@@ -45,10 +45,19 @@ def f1_curve(found: Findings, title: str) -> bytes:
         axes.plot(SCORES, curve.f1, color=color, linewidth=2, label=f"{curve.name}, {KINDS[curve.kind]}: {told}")
         if best > 0:
             axes.plot([score], [best], "o", color=color, markersize=6)
-    axes.axvline(found.score_threshold, color=ACCENT, linewidth=1, linestyle="--")
-    axes.text(found.score_threshold + 0.01, 1.0, f"used: {found.score_threshold:g}", fontsize="x-small", color=ACCENT)
+    for score, color in _used(found):
+        axes.axvline(score, color=color, linewidth=1, linestyle="--")
+        axes.text(score + 0.01, 1.0, f"used: {score:g}", fontsize="x-small", color=color)
     _finish(axes, found, "lower left")
     return png(figure)
+
+
+def _used(found: Findings) -> list[tuple[float, str]]:
+    """The scores from which crowns count, each in its colour: one for all, or one a class that has a curve."""
+    if not isinstance(found.score_threshold, tuple):
+        return [(found.score_threshold, ACCENT)]
+    by_name = dict(zip(found.classes, found.score_threshold[1:], strict=True))
+    return [(by_name[curve.name], _color(found, curve.name)) for curve in found.curves]
 
 
 def confusion(found: Findings, title: str) -> bytes:

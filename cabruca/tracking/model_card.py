@@ -17,7 +17,7 @@ from typing import Any
 
 from cabruca._version import __version__
 from cabruca.config.load import to_yaml
-from cabruca.config.schema import Config
+from cabruca.config.schema import Config, DataConfig
 from cabruca.tracking.card_data import SetFacts
 from cabruca.tracking.card_text import CONSIDERATIONS, INTENDED, counted, number, section, table
 from cabruca.tracking.run_dir import RunDir
@@ -205,9 +205,14 @@ def _caveats(card: Card) -> str:
     if missing:
         lines.append(f"- No example in training: {', '.join(missing)}. They will not be found.")
     if not card.tested:
-        lines.append(
-            "- No held-out test was made: `data.test_annotations` names none. The numbers above chose the model."
+        asked = card.config.data.test_annotations  # the default counts where the file is there
+        named = bool(asked) and (asked != DataConfig().test_annotations or Path(asked).is_file())
+        why = (
+            "The held-out test has not been made yet."
+            if named
+            else ("No held-out test was made: `data.test_annotations` names none.")
         )
+        lines.append(f"- {why} The numbers above chose the model.")
     lines.append("- Crowns that grow into each other are one crown in the picture, and often here.")
     return section("Caveats and recommendations", lines)
 

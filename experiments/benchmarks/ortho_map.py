@@ -78,7 +78,8 @@ def main() -> None:
     aoi = ["--aoi", area] if area.is_file() else []
     seconds["prepare"] = run("data", "prepare", "--image", data / "ortho.tif", "--labels", data / "boxes.geojson",
         "--label-field", given.label_field, "--map", given.map, *aoi, "--split",
-        f"{data / 'split_regions.geojson'}:split", *given.prepare, "--out", out / "prepared")  # fmt: skip
+        f"{data / 'split_regions.geojson'}:split", "--config", given.config, *given.prepare,
+        "--out", out / "prepared")  # fmt: skip
     overrides = [word for change in given.train for word in ("--set", change)]
     seconds["train"] = run("train", "--config", out / "prepared" / "config.yaml", "--output-dir", out, "--quiet",
         "--experiment-name", "run", "--epochs", given.epochs, "--seed", given.seed, *overrides)  # fmt: skip

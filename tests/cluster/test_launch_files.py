@@ -162,3 +162,27 @@ def test_the_readme_names_every_file() -> None:
     for path in CLUSTER.rglob("*"):
         if path.is_file() and path.name != "README.md" and "__pycache__" not in path.parts:
             assert path.name in text, path.name
+
+
+def test_a_job_sends_the_whole_package_or_none_of_it() -> None:
+    """By Ray's own matcher: what is sent must not be half of cabruca, which would hide the nodes' own."""
+    from ray._private.runtime_env.packaging import _get_excludes
+
+    text = (CLUSTER / "ray-job.sh").read_text()
+    found = re.search(r'"excludes": (\[.*\])', text)
+    assert found is not None
+    left_out = _get_excludes(ROOT, json.loads(found[1]))
+    package = list((ROOT / "cabruca").rglob("*.py"))
+    sent = [path for path in package if not any(left_out(one) for one in (path, *path.parents) if ROOT in one.parents)]
+    assert sent in ([], package)
+    assert left_out(ROOT / "data")
+    assert not left_out(ROOT / "configs")
+    assert '"RAY_JOB_STOP_WAIT_TIME_S": "300"' in text
+
+
+def test_aws_uses_a_security_group_of_one_s_own() -> None:
+    """One that Ray makes has its own rule for port 22, open to the world, beside those that are asked for."""
+    config = read("aws.yaml")
+    assert "security_group" not in config["provider"]
+    for name, node in config["available_node_types"].items():
+        assert node["node_config"]["SecurityGroupIds"] == ["sg-YOURS"], name

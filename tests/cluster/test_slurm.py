@@ -22,6 +22,7 @@ SCRIPT = ROOT / "cluster" / "slurm.sbatch"
 SRUN = """#!/usr/bin/env bash
 # starts as many tasks as it is asked for, here
 echo "srun $*" >>"$FAKE/log"
+echo "cpus ${SRUN_CPUS_PER_TASK:-none}" >>"$FAKE/log"
 tasks=1
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -59,7 +60,7 @@ case "$1" in
     [ -n "${FAKE_NO_NODE:-}" ] || touch "$FAKE/node_$BASHPID"
     trap 'echo "ray ends" >>"$FAKE/log"; exit 0' TERM
     while true; do sleep 0.1; done ;;
-  status) for _ in "$FAKE"/node_*; do echo " 1 node_x"; done ;;
+  status) for n in "$FAKE"/node_*; do [ ! -e "$n" ] || echo " 1 node_x"; done ;;
 esac
 """
 
@@ -129,6 +130,7 @@ def test_a_head_the_others_then_the_command(slurm: Slurm) -> None:
     assert "--exclude=node-a" in steps[1]
     assert "--ntasks=2" in steps[1]
     assert told.count("token 600") == 3
+    assert {line for line in told if line.startswith("cpus")} == {"cpus 1"}
     modes = [line for line in told if line.startswith("mode")]
     assert modes[0] == "mode token address none", "a head that finds an address joins that"
     assert set(modes[1:]) == {f"mode token address 127.0.0.1:{port}"}
@@ -137,16 +139,21 @@ def test_a_head_the_others_then_the_command(slurm: Slurm) -> None:
     assert not list((slurm.folder / "home").rglob("token"))
 
 
-def test_the_signal_before_the_time_limit_saves_and_queues_again(slurm: Slurm) -> None:
+@pytest.mark.parametrize(("sent", "again"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
+def test_the_signal_before_the_time_limit_queues_again_and_a_stop_does_not(
+    slurm: Slurm, sent: signal.Signals, again: bool
+) -> None:
     slurm.environment["FAKE_SECONDS"] = "60"
     job = slurm.start("tune", "--study", "s.yaml", "--resume")
     until(lambda: any(line.startswith("cabruca tune") for line in slurm.told()), 30)
-    job.send_signal(signal.SIGTERM)
+    job.send_signal(sent)
     output, _ = job.communicate(timeout=30)
     assert job.returncode == 143, output
     told = slurm.told()
-    assert told.index("cabruca saves") < told.index(f"scontrol requeue {slurm.environment['SLURM_JOB_ID']}")
+    assert "cabruca saves" in told
+    assert (f"scontrol requeue {slurm.environment['SLURM_JOB_ID']}" in told) == again
     assert told.count("ray ends") == 3
+    assert "#SBATCH --signal=B:USR1@300" in SCRIPT.read_text()
 
 
 def test_the_command_s_exit_code_is_the_job_s(slurm: Slurm) -> None:
@@ -160,7 +167,9 @@ def test_the_command_s_exit_code_is_the_job_s(slurm: Slurm) -> None:
 def test_nodes_that_do_not_come_end_the_job(slurm: Slurm) -> None:
     slurm.environment |= {"FAKE_NO_NODE": "1", "CABRUCA_START_TIMEOUT_S": "2"}
     slurm.environment["FAKE_NODES"] = "node-a node-b"
-    (slurm.folder / "bin" / "ray").write_text(RAY.replace('for _ in "$FAKE"/node_*; do echo " 1 node_x"; done', "true"))
+    (slurm.folder / "bin" / "ray").write_text(
+        RAY.replace('for n in "$FAKE"/node_*; do [ ! -e "$n" ] || echo " 1 node_x"; done', "true")
+    )
     job = slurm.start("train", "--config", "c.yaml")
     output, _ = job.communicate(timeout=60)
     assert job.returncode == 1

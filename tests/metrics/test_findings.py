@@ -26,9 +26,11 @@ TRUE = [(30.0, 30.0, 10.0, 1), (90.0, 30.0, 10.0, 1), (30.0, 90.0, 14.0, 1), (90
 """Three cacao, one shade."""
 
 
-def measured(pairs: list[Pair], **settings: object) -> tuple[dict[str, float], Findings]:
+def measured(
+    pairs: list[Pair], scores: dict[str, float] | None = None, **settings: object
+) -> tuple[dict[str, float], Findings]:
     config = ValidationConfig(score_threshold=0.5).model_copy(update=settings)
-    e = Evaluator(SPEC.instance_classes, SPEC.semantic_classes, config, min_visible_share=0.3)
+    e = Evaluator(SPEC.instance_classes, SPEC.semantic_classes, config, min_visible_share=0.3, scores=scores)
     for sample, found in pairs:
         e.add(collate([sample]), [found])
     return e.measure(Runtime.single(), mask_labels=BOTH)
@@ -115,6 +117,19 @@ def test_counts_are_of_pictures_and_sum_to_the_counts() -> None:
     assert found.counts.tolist() == [[[3, 3], [1, 1]], [[1, 0], [1, 1]]]
     assert found.counts[:, 0].sum(axis=0).tolist() == [metrics["cacao_count_true"], metrics["cacao_count"]]
     assert found.counts.sum(axis=(0, 1)).tolist() == [metrics["total_count_true"], metrics["total_count"]]
+
+
+def test_counts_are_the_metrics_with_a_score_a_class() -> None:
+    """Cacao counts from 0.3 on, shade from 0.8 on: two cacao below the configured 0.5 do, a shade above it does not."""
+    seen = scored(seen_as(TRUE, TRUE), 0.4, 0.9, 0.35, 0.7)
+    metrics, found = measured([seen], scores={"cacao_tree": 0.3, "shade_tree": 0.8})
+    assert found.counts.sum(axis=0).tolist() == [[3, 3], [1, 0]]
+    for k, short in enumerate(("cacao", "shade")):
+        assert found.counts[:, k].sum(axis=0).tolist() == [metrics[f"{short}_count_true"], metrics[f"{short}_count"]]
+        assert found.confusion is not None
+        assert found.confusion[:, k].sum() == metrics[f"{short}_count"]
+    assert found.score_threshold == (0.5, 0.3, 0.8)
+    assert Findings.from_dict(json.loads(json.dumps(found.to_dict()))).score_threshold == (0.5, 0.3, 0.8)
 
 
 @pytest.mark.parametrize(("gsd_m", "unit"), [(0.1, "m"), (None, "px")])

@@ -127,6 +127,21 @@ def test_two_runs_are_compared(open_page: Open, tmp_path: Path) -> None:
     assert "no completed epoch to compare" in texts(app)
 
 
+def test_each_change_of_the_chosen_runs_is_kept(open_page: Open, tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        draw_run(tmp_path / "outputs", name)
+    app = open_page("compare")
+    for wanted in (["a", "b", "c"], ["a", "b", "c", "d"], ["b", "d"]):
+        app.multiselect[0].set_value(wanted).run()
+        assert not app.exception
+        assert app.multiselect[0].value == wanted
+        assert set(app.dataframe[0].value.columns) == set(wanted)
+    shutil.rmtree(tmp_path / "outputs" / "d")
+    app.run()
+    assert not app.exception
+    assert app.multiselect[0].value == ["b"]
+
+
 def test_checkpoints_are_listed_and_used(open_page: Open, tmp_path: Path) -> None:
     run = draw_run(tmp_path / "outputs", "one", epochs=2)
     (run / "checkpoints" / "checkpoint_epoch_1.pth").write_bytes(b"x" * 2_000)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import shapely
 from drawn_map import lattice, write_layer, write_map
+from shapely import affinity
 
 from cabruca.cli.main import main
 from cabruca.errors import DataError
@@ -76,6 +77,55 @@ def test_cover_without_land_cover_is_that_of_the_crowns(tmp_path: Path) -> None:
         values = report(path, "grid:1ha", tmp_path / f"{name}.html").whole.values
         assert values["shade_cover"] == pytest.approx(shade / 10_000, rel=1e-6)
         assert shade / 10_000 < values["canopy_cover"] < area / 10_000
+
+
+def test_ground_that_is_unknown_is_left_out_once(tmp_path: Path) -> None:
+    """The lower half of every window is NoData: `known_ha` and the ground both say so. A plot of a quarter has its
+    share of that."""
+    corner, side, tile = (500_000.0, 8_400_000.0), 100.0, 25.0
+    path = write_map(tmp_path / "farm.geojson", TREES)
+    corners = [(corner[0] + x, corner[1] + y) for x in np.arange(0, side, tile) for y in np.arange(0, side, tile)]
+    known = shapely.union_all([shapely.box(x, y + tile / 2, x + tile, y + tile) for x, y in corners])
+    n = len(corners)
+    for name in ("plots", "grid"):
+        (tmp_path / f"farm.{name}.geojson").unlink()
+    grid = {"known_ha": np.full(n, tile**2 / 2 / 10_000), "canopy_cover": np.full(n, 0.5)}
+    cores = [shapely.box(x, y, x + tile, y + tile) for x, y in corners]
+    write_layer(path, "grid", cores, {**grid, "shade_cover": np.full(n, 0.25)}, "EPSG:31984")
+    parts = list(known.geoms)
+    write_layer(path, "plots", parts, {"gsd_m": np.full(len(parts), 0.1)}, "EPSG:31984")
+    done = report(path, "grid:50m", tmp_path / "r.html")
+    assert done.whole.values["area_ha"] == pytest.approx(0.5)
+    assert done.whole.values["canopy_cover"] == pytest.approx(0.5)
+    assert [p.values["area_ha"] for p in done.plots] == [pytest.approx(0.125)] * 4
+
+
+def test_boxes_cover_the_ellipse_in_them(tmp_path: Path) -> None:
+    """Discs that touch on squares cover pi / 4 of the ground, also where the raster, and so every box, is turned."""
+    trees = [(x + 5.0, y + 5.0, 10.0, "shade_tree") for x in range(0, 100, 10) for y in range(0, 100, 10)]
+    for angle in (0.0, 0.5):
+        path = write_map(tmp_path / f"farm{angle}.geojson", trees, canopy=None, shade=None, grid=False)
+        boxes = [
+            shapely.box(500_000 + x - 5, 8_400_000 + y - 5, 500_000 + x + 5, 8_400_000 + y + 5) for x, y, *_ in trees
+        ]
+        turned = [affinity.rotate(b, angle, origin=(500_050, 8_400_050), use_radians=True) for b in boxes]
+        fields = {"class": np.array(["shade_tree"] * 100, dtype=object), "shape": np.array(["box"] * 100, dtype=object)}
+        write_layer(path, "crowns", turned, fields, "EPSG:31984")
+        ground = affinity.rotate(
+            shapely.box(500_000, 8_400_000, 500_100, 8_400_100), angle, origin=(500_050, 8_400_050), use_radians=True
+        )
+        write_layer(path, "plots", [ground], {"gsd_m": np.array([0.1])}, "EPSG:31984")
+        values = report(path, "grid:200m", tmp_path / "r.html").whole.values
+        assert values["canopy_cover"] == pytest.approx(math.pi / 4, abs=1e-3)
+        assert values["shade_cover"] == pytest.approx(math.pi / 4, abs=1e-3)
+
+
+def test_text_where_numbers_should_be_names_the_field(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "farm.geojson", TREES)
+    text = path.read_text()
+    path.write_text(text.replace('"score": 0.9', '"score": "high"'))
+    with pytest.raises(DataError, match=r"field 'score' of .* holds something else than numbers"):
+        report(path, "grid:1ha", tmp_path / "r.html")
 
 
 def test_plots_that_were_drawn(tmp_path: Path) -> None:
@@ -164,11 +214,13 @@ def test_what_cannot_be_reported_says_why(tmp_path: Path) -> None:
     path = write_map(tmp_path / "farm.gpkg", TREES)
     (tmp_path / "fake.gpkg").write_text("hello")
     (tmp_path / "vrt.geojson").write_text("<OGRVRTDataSource></OGRVRTDataSource>")
+    (tmp_path / "vrt.fgb").write_text("fgb<OGRVRTDataSource></OGRVRTDataSource>")
     for wrong, plots, out, said in (
         (tmp_path / "none.gpkg", "grid:1ha", "r.html", "not a plain file"),
         ("/vsicurl/http://127.0.0.1/a.gpkg", "grid:1ha", "r.html", "only plain files are read"),
         (tmp_path / "fake.gpkg", "grid:1ha", "r.html", "whatever its name"),
         (tmp_path / "vrt.geojson", "grid:1ha", "r.html", "whatever its name"),
+        (tmp_path / "vrt.fgb", "grid:1ha", "r.html", "whatever its name"),
         (path, "grid:1acre", "r.html", "write grid:1ha"),
         (path, "grid:1ha", "r.pdf", "ends in .html"),
         (path, str(tmp_path / "fake.gpkg"), "r.html", "whatever its name"),

@@ -97,7 +97,7 @@ def test_it_has_every_section_of_a_study_with_failures_and_repeats(drawn: Drawn)
     ):
         assert title in text
     assert f"Trial 2: {METRIC} 0.7123 after epoch 9" in text
-    assert "22 of 36 epochs were run: asha spared 39% of them in 4 trials of 9 epochs." in text
+    assert "22 of 36 epochs were run: asha spared 39% of them in 4 trials of at most 9 epochs." in text
     for told in ("TrainingDiverged: 20 steps", "2.00 GB", "File x, line 3", "0.68"):
         assert told in text
     assert "resnet50 tf_efficientnet_lite0" in text, "what the winner changed of the base configuration"
@@ -132,6 +132,15 @@ def test_several_metrics_have_a_front(tmp_path: Path) -> None:
 def test_saved_counts_epochs_of_trials_that_ended_well(drawn: Drawn) -> None:
     found = saved(drawn[0], read(drawn[1].results))
     assert (found.trials, found.run, found.asked, found.rungs) == (4, 9 + 1 + 9 + 3, 36, {1: 1, 3: 1})
+
+
+def test_what_patience_left_out_is_not_the_scheduler_s(drawn: Drawn) -> None:
+    study, study_dir = drawn
+    state = read(study_dir.results)
+    finished = next(trial for trial in state.trials.values() if trial.state == "finished")
+    finished.epoch = 4  # its patience ended it
+    found = saved(study, state)
+    assert (found.run, found.asked) == (4 + 1 + 9 + 3, 4 + 9 + 9 + 9)
 
 
 def told(drawn: Drawn, repeats: list[dict[str, object]] | None = None, state: StudyState | None = None) -> str:

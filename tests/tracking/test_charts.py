@@ -179,3 +179,13 @@ def test_trackers_show_the_pictures_and_the_card(tmp_path: Path, monkeypatch: py
     keys = {item.key or "/".join(item.nested_key) for h in history for item in h.item}
     assert {f"plots/{name}" for name in names} <= {key.removesuffix("/_type") for key in keys}
     assert (file.parent / "files" / "MODEL_CARD.md").read_text() == (tmp_path / "a" / "MODEL_CARD.md").read_text()
+
+
+def test_scores_by_class_are_drawn_in_their_colours(tmp_path: Path) -> None:
+    write_charts(tmp_path / "one", findings(), "one score")
+    write_charts(tmp_path / "own", dataclasses.replace(findings(), score_threshold=(0.5, 0.2, 0.8)), "a score a class")
+    one, own = ((tmp_path / name / "f1_curve.png").read_bytes() for name in ("one", "own"))
+    assert one != own
+    told = read_findings(tmp_path / "own")
+    assert told is not None
+    assert told["findings"].score_threshold == (0.5, 0.2, 0.8)

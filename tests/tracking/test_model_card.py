@@ -99,6 +99,16 @@ def test_a_run_that_has_begun_says_that_nothing_is_known_yet(tmp_path: Path, con
     assert "nan" not in body.lower().replace("finance", "")
 
 
+def test_a_test_that_is_still_to_come_is_not_denied(tmp_path: Path, config: Config) -> None:
+    run = RunDir(tmp_path / "begun")
+    run.path.mkdir()
+    data = config.data.model_copy(update={"test_annotations": str(tmp_path / "test.json")})
+    write_card(run, config.model_copy(update={"data": data}), {})
+    _, body = split(run.model_card.read_text(encoding="utf-8"))
+    assert "The held-out test has not been made yet. The numbers above chose the model." in body
+    assert "names none" not in body
+
+
 def test_test_numbers_and_the_operating_point_are_told(tmp_path: Path, config: Config) -> None:
     run_training(config, task_factory=LineTask, quiet=True)
     run = RunDir(tmp_path / "a")

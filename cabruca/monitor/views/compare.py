@@ -34,11 +34,12 @@ def _choose() -> list[str] | None:
         look.no_runs()
         return None
     known = [one.name for one in everything]
-    if "runs to compare" not in st.session_state:
-        st.session_state["runs to compare"] = [one.name for one in everything if one.best is not None][:2]
-    kept = [name for name in st.session_state["runs to compare"] if name in known]
-    names = st.multiselect("Runs", known, kept, placeholder="two runs or more")
-    st.session_state["runs to compare"] = names
+    key, kept = "choice of runs to compare", "runs to compare"
+    asked = st.session_state.setdefault(kept, [one.name for one in everything if one.best is not None][:2])
+    # under its key: a widget whose default changes with its value is a new widget, and forgets every second change
+    st.session_state[key] = [name for name in st.session_state.get(key, asked) if name in known]
+    names = st.multiselect("Runs", known, key=key, placeholder="two runs or more")
+    st.session_state[kept] = names
     if len(names) < 2:
         look.nothing("compare_arrows", "Nothing to compare yet", "Choose two runs or more above.")
         return None
