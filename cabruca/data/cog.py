@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import warnings
 from collections.abc import Callable
 from itertools import product
@@ -13,9 +12,12 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 from rasterio import Affine as Transform
+from rasterio._err import CPLE_BaseError  # GDAL's own errors; rasterio gives them no public name
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from cabruca.durable import replace
+from cabruca.errors import DataError
 from cabruca.ground import Affine
 
 BLOCK_PX = 512
@@ -42,7 +44,7 @@ def write_cog(
         nearest: overviews take one pixel (class numbers) instead of the mean.
 
     Raises:
-        OSError: the disk is full, or the folder may not be written.
+        DataError: the disk is full, or the folder may not be written.
     """
     plain, cog = path.with_name(f".{path.name}.plain.tmp"), path.with_name(f".{path.name}.tmp")
     profile: dict[str, Any] = {
@@ -67,9 +69,11 @@ def write_cog(
             rasterio.shutil.copy(
                 plain, cog, driver="COG", compress="deflate", BIGTIFF="IF_SAFER", overview_resampling=overviews
             )
-        cog.replace(path)
-    except RasterioError as error:
-        raise OSError(errno.EIO, " ".join(str(error).split()), str(path)) from error
+        replace(cog, path)
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        raise DataError(
+            f"'{path}' cannot be written ({' '.join(str(error).split())}); free disk space, or choose another folder"
+        ) from error
     finally:
         plain.unlink(missing_ok=True)
         cog.unlink(missing_ok=True)

@@ -22,7 +22,8 @@ from cabruca.distributed.preflight import workers_that_fit
 from cabruca.distributed.team import Team
 from cabruca.errors import CabrucaError, RunError
 from cabruca.evaluation import load_trained
-from cabruca.predict.begin import check_heads, finished, make_request
+from cabruca.predict.begin import check_heads, make_request
+from cabruca.predict.finished import finished
 from cabruca.predict.found import Look, Reading
 from cabruca.predict.network import TrainedNetwork
 from cabruca.predict.plan import make_plan
@@ -155,7 +156,7 @@ def predict_on_workers(
     """
     request = make_request(images, out, options)
     check_output(request, resume=resume)
-    if (done := finished(request, resume=resume)) is not None:
+    if (done := finished(request, Path(checkpoint), resume=resume)) is not None:
         return done
     trained = load_trained(checkpoint)  # before seconds go into a cluster
     plan = make_plan(request, trained.config, trained.spec, trained.facts, checkpoint=Path(checkpoint))

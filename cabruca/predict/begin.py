@@ -8,13 +8,12 @@ from typing import Any
 
 from cabruca.errors import ConfigError, DataError
 from cabruca.evaluation import load_trained
-from cabruca.predict.journal import folder_of
+from cabruca.predict.finished import finished
 from cabruca.predict.network import TrainedNetwork
 from cabruca.predict.plan import Plan, Request, make_plan
 from cabruca.predict.pool import InProcess
 from cabruca.predict.run import Summary, run
 from cabruca.predict.scenes import check_output
-from cabruca.predict.vector import format_of
 from cabruca.predict.watcher import Watcher
 from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
 
@@ -44,7 +43,7 @@ def predict(
     """
     request = make_request(images, out, options)
     check_output(request, resume=resume)
-    if (done := finished(request, resume=resume)) is not None:
+    if (done := finished(request, Path(checkpoint), resume=resume)) is not None:
         return done
     trained = load_trained(checkpoint)
     plan = make_plan(request, trained.config, trained.spec, trained.facts, checkpoint=Path(checkpoint))
@@ -77,17 +76,6 @@ def make_request(images: str | Path | Sequence[str | Path], out: str | Path, opt
     if request.aoi is not None and not request.aoi.is_file():
         raise DataError(f"--aoi '{request.aoi}' is not a file; check the name")
     return request
-
-
-def finished(request: Request, *, resume: bool) -> Summary | None:
-    """The map that is there already, where going on was asked for."""
-    if not resume or not request.out.exists() or folder_of(request.out).exists():
-        return None
-    import pyogrio
-
-    layer = "crowns" if format_of(request.out) == "GPKG" else None
-    crowns = int(pyogrio.read_info(request.out, layer=layer)["features"])
-    return Summary(True, request.out, crowns, None, (), 0.0)
 
 
 def check_heads(plan: Plan, heads: Sequence[str]) -> None:

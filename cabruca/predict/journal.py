@@ -6,6 +6,7 @@ holds everything that the next window needs. What was written after the last sta
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -28,6 +29,20 @@ def folder_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial")
 
 
+def state_of(out: Path) -> Path:
+    """The file that is there where a map was begun and is not finished."""
+    return folder_of(out) / "state.json"
+
+
+def remove_left(out: Path) -> None:
+    """Remove what a kill left of the working folder of a finished map."""
+    shutil.rmtree(_done(folder_of(out)), ignore_errors=True)
+
+
+def _done(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.done")
+
+
 class Journal:
     """Opened by one process at a time.
 
@@ -35,7 +50,7 @@ class Journal:
         out: the map's name. job: everything that the result depends on, name -> text.
 
     Raises:
-        RunError: another process is at work on it; it was begun with other settings.
+        RunError: another process is at work on it; it was begun with other settings; it is damaged.
     """
 
     def __init__(self, out: Path, job: Mapping[str, str]) -> None:
@@ -43,15 +58,19 @@ class Journal:
         self._job = dict(job)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._claim = _claimed(self.folder)
+        remove_left(out)
         self.state = self._read_state()
         if not self.state:  # what a kill before the first save left, the planes of other windows too
             for path in self.folder.iterdir():
-                if path.name != "lock":
+                if path.name != "lock" and not path.is_dir():
                     path.unlink()
         for name in LOGS:
             path = self._path(name)
             path.touch()
-            os.truncate(path, self.state.get("bytes", {}).get(name, 0))
+            counts, there = self.state.get("bytes", {}).get(name, 0), path.stat().st_size
+            if there < counts:  # truncate would fill it up with zeros
+                raise self._damaged(f"{path.name} has {there} of {counts} bytes")
+            os.truncate(path, counts)
         self._files = {name: self._path(name).open("ab") for name in LOGS}
 
     @property
@@ -88,9 +107,16 @@ class Journal:
         self._claim.close()
 
     def remove(self) -> None:
-        """The map is finished: the folder is not needed any more."""
+        """The map is finished: the folder is not needed any more. It loses its name first: half of it is no state."""
         self.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        done = _done(self.folder)
+        shutil.rmtree(done, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the map is there, whatever becomes of the folder
+            self.folder.rename(done)
+        shutil.rmtree(done, ignore_errors=True)
+
+    def _damaged(self, what: str) -> RunError:
+        return RunError(f"'{self.folder}' is damaged ({what}); remove it and begin anew without --resume")
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.jsonl"
@@ -101,7 +127,9 @@ class Journal:
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise RunError(f"'{self.folder}' is damaged; remove it and begin anew without --resume") from error
+            raise self._damaged("state.json is no JSON") from error
+        if not isinstance(state, dict):
+            raise self._damaged("state.json holds no state")
         before = state.get("job", {})
         other = sorted(k for k in self._job.keys() | before.keys() if self._job.get(k) != before.get(k))
         if other:

@@ -20,6 +20,7 @@ from cabruca.predict.rows import SIMPLIFY_PX
 from cabruca.predict.stitch import MERGE_CONTAINMENT, MERGE_IOU
 from cabruca.predict.windows import STRIDE_PX
 from cabruca.structures import InputSpec
+from cabruca.train.sidecar import sha256_of
 
 ROOM = 1.25
 """The default overlap is this many times the 95th percentile crown diameter."""
@@ -110,7 +111,7 @@ class Plan:
             "images": stats, "gsd": request.gsd, "tile_size": self.tile_size, "overlap": request.overlap,
             "batch_size": self.batch_size, "aoi": aoi, "score": dict(self.score), "merge_iou": self.merge_iou,
             "merge_containment": self.merge_containment, "nms_iou": self.nms_iou, "simplify_px": request.simplify_px,
-            "raster_out": str(request.raster_out), "checkpoint": self.sha256, "input": self.spec.to_dict(),
+            "raster_out": request.raster_out is not None, "checkpoint": self.sha256, "input": self.spec.to_dict(),
             "facts": asdict(self.facts), "gdal": gdal_version(),
         }  # fmt: skip
         return {name: json.dumps(value) for name, value in numbers.items()}
@@ -146,7 +147,7 @@ def make_plan(
         nms_iou=None if point is None else point.nms_iou,
         default_overlap=config.data.overlap,
         checkpoint=str(checkpoint),
-        sha256=_sha256(checkpoint),
+        sha256=sha256_of(checkpoint),
         notes=[*notes, *said],
     )
 
@@ -170,11 +171,6 @@ def _scores(
     score = {name: float(point.score.get(name, trained)) for name in names}
     told = ", ".join(f"{name} {value:.3g}" for name, value in score.items())
     return score, [f"scores of the checkpoint's operating point (best {point.chosen_by}): {told}"]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe(values: Mapping[str, Any]) -> str:

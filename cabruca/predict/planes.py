@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cabruca.data.cog import write_cog
+from cabruca.durable import sync
 from cabruca.predict.found import Look, cells_of
 from cabruca.predict.picture import Picture
 from cabruca.predict.windows import STRIDE_PX
@@ -77,11 +78,18 @@ class Planes:
         if look.shade is not None:
             self._put(SHADE, look.shade, cells)
 
+    def sync(self) -> None:
+        """Wait until all that was written is on the disk."""
+        for kind in KINDS:
+            if self._file(kind).is_file():
+                sync(self._file(kind))
+
     def publish(self, folder: Path) -> list[Path]:
-        """Write the GeoTIFFs of what there is, `<image>.<kind>.tif` each; the flat files go.
+        """Write the GeoTIFFs of what there is, `<image>.<kind>.tif` each. The flat files stay until the map is there: a
+        kill before that makes the rasters again.
 
         Raises:
-            OSError: the disk is full, or the folder may not be written.
+            DataError: the disk is full, or the folder may not be written.
         """
         written = []
         for kind, path in zip(KINDS, raster_files(folder, self.picture.name), strict=True):
@@ -100,8 +108,6 @@ class Planes:
                 nearest=kind is SEMANTIC,
             )
             written.append(path)
-        for kind in KINDS:
-            self._file(kind).unlink(missing_ok=True)
         return written
 
     def _file(self, kind: Kind) -> Path:

@@ -171,9 +171,15 @@ class _Scene:
         self._journal.append("grid", cells)
 
     def _save(self) -> None:
+        self._sync()
         self._journal.save(
             {"scene": self._scene.number, "next": self._next, "sweep": to_plain(self._sweep), "plots": self._plots}
         )
+
+    def _sync(self) -> None:
+        """A state counts on the planes: they are on the disk before it is."""
+        if self._planes is not None:
+            self._planes.sync()
 
     def _finish(self) -> None:
         plan = self._plan
@@ -185,4 +191,5 @@ class _Scene:
         height, width = self._scene.grid.hw
         self._watcher.progress(self._scene.picture, height * width, self._sweep.totals.crowns)
         self._plots.append(row)
+        self._sync()
         self._journal.save({"scene": self._scene.number + 1, "plots": self._plots})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,15 @@ from shapely import affinity
 from cabruca.data.area import read_area
 from cabruca.data.raster import same_crs
 from cabruca.errors import DataError, RunError
-from cabruca.predict.journal import folder_of
+from cabruca.predict.journal import folder_of, state_of
 from cabruca.predict.picture import Picture, open_picture
 from cabruca.predict.plan import Plan, Request
 from cabruca.predict.planes import raster_files
 from cabruca.predict.vector import files_of, format_of
 from cabruca.predict.windows import Grid
+
+CODED = re.compile(r'^COMP|\b(AUTHORITY|ID)\["\w+","?\w+"?\]\]\s*$')
+"""WKT of a CRS with a code, or of a compound one (its part on the ground has it): GeoJSON states no other CRS."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ def check_output(request: Request, *, resume: bool) -> None:
     """Before minutes of work.
 
     Raises:
-        RunError: the map is there already, or was begun and --resume is not given. DataError: no such format or folder.
+        RunError: the map is there already, or was begun and --resume is not given. DataError: no such format or folder,
+            or a folder for rasters that is none, or may not be written.
     """
     out = request.out
     format_of(out)
@@ -47,15 +53,28 @@ def check_output(request: Request, *, resume: bool) -> None:
     rasters = [path for name in request.images for path in raster_files(request.raster_out, name) if path.exists()]
     if rasters and not resume:
         raise RunError(f"'{rasters[0]}' is there already; choose another --raster-out, or remove it")
-    if (folder_of(out) / "state.json").exists() and not resume:
+    if state_of(out).exists() and not resume:
         raise RunError(f"'{out}' was begun before; go on with --resume, or remove '{folder_of(out)}'")
+    if request.raster_out is not None:
+        _check_raster_out(request.raster_out)
+
+
+def _check_raster_out(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"--raster-out '{folder}' cannot be a folder ({error.strerror}); choose another, or remove what is there"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"--raster-out '{folder}' may not be written; change its permissions, or choose another")
 
 
 def scenes_of(plan: Plan) -> list[Scene]:
     """Open every picture before the first is worked on.
 
     Raises:
-        DataError: a raster, the area, pictures of several CRS, or two of one name.
+        DataError: a raster, the area, pictures of several CRS, two of one name, or none for GeoJSON.
         ConfigError: the overlap is not smaller than the window.
     """
     request, scenes = plan.request, list[Scene]()
@@ -65,6 +84,11 @@ def scenes_of(plan: Plan) -> list[Scene]:
         area = None if request.aoi is None else _area_px(request.aoi, picture)
         scenes.append(Scene(number, picture, grid, area))
     first = scenes[0].picture
+    if format_of(request.out) == "GeoJSON" and not (first.crs and CODED.search(first.crs)):
+        raise DataError(
+            f"'{first.name}' has no crs with a code (EPSG), and GeoJSON without one is read as degrees; let --out "
+            "end in .gpkg or .fgb"
+        )
     for scene in scenes[1:]:
         if not _one_crs(scene.picture.crs, first.crs):
             raise DataError(

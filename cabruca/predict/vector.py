@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cabruca.durable import replace
 from cabruca.errors import DataError
 from cabruca.predict.rows import Row
 
@@ -74,12 +75,21 @@ def write_map(out: Path, scratch: Path, layers: dict[str, tuple[Fields, Iterable
     for name, (fields, rows) in layers.items():
         _append(package, name, fields, rows, crs)
     if driver == "GPKG":
-        package.replace(out)
+        _published(package, out)
         return
     prepared = {name: _converted(package, name, scratch / f"{name}{out.suffix}", driver, crs) for name in layers}
     for name in sorted(prepared, key=lambda n: n == "crowns"):  # the crowns last: who finds them finds all
-        prepared[name].replace(files[name])
+        _published(prepared[name], files[name])
     package.unlink()
+
+
+def _published(prepared: Path, path: Path) -> None:
+    try:
+        replace(prepared, path)
+    except OSError as error:
+        raise DataError(
+            f"'{path}' cannot be written ({error.strerror}); free disk space, or mend the folder"
+        ) from error
 
 
 def _append(package: Path, layer: str, fields: Fields, rows: Iterable[Row], crs: str | None) -> None:
@@ -122,16 +132,20 @@ def _column(rows: Sequence[Row], name: str, kind: type) -> np.ndarray[Any, Any]:
 def _converted(package: Path, layer: str, path: Path, driver: str, crs: str | None) -> Path:
     """One layer of the GeoPackage in another format, as a stream."""
     import pyogrio.raw
+    from pyogrio.errors import DataLayerError, DataSourceError
 
     path.unlink(missing_ok=True)
-    with pyogrio.raw.open_arrow(package, layer=layer, use_pyarrow=False, batch_size=ROWS_AT_ONCE) as (meta, stream):
-        pyogrio.raw.write_arrow(
-            stream,
-            path,
-            driver=driver,
-            layer=layer,
-            geometry_name=meta["geometry_name"] or "wkb_geometry",
-            geometry_type=GEOMETRY[layer],
-            crs=crs,
-        )
+    try:
+        with pyogrio.raw.open_arrow(package, layer=layer, use_pyarrow=False, batch_size=ROWS_AT_ONCE) as (meta, stream):
+            pyogrio.raw.write_arrow(
+                stream,
+                path,
+                driver=driver,
+                layer=layer,
+                geometry_name=meta["geometry_name"] or "wkb_geometry",
+                geometry_type=GEOMETRY[layer],
+                crs=crs,
+            )
+    except (DataSourceError, DataLayerError, RuntimeError) as error:
+        raise DataError(f"the map cannot be written ({' '.join(str(error).split())}); free disk space") from error
     return path

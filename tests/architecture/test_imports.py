@@ -20,6 +20,7 @@ NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / 
 
 LEAVES = {
     "_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands", "findings", "facts", "page",
+    "durable",
 }  # fmt: skip
 JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task", "operating_point"}
 LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation", "predict"}
@@ -35,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "structures": {"crops", "ground", "input_spec"},
     "facts": set(),
     "draws": set(),
+    "durable": set(),
     "runtime": {"errors"},
     "config": LEAVES,
     "data": LEAVES | {"config"},
@@ -51,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "preparing": JOINT | {"train", "tracking", "held_out"},
     "run": JOINT | {"train", "tracking", "dry_run", "preparing"},
     "evaluation": JOINT | {"train", "tracking.charting"},
-    "predict": JOINT | {"train.checkpoint", "train.precision", "tracking", "evaluation"},
+    "predict": JOINT | {"train.checkpoint", "train.precision", "train.sidecar", "tracking", "evaluation"},
     "exporting": JOINT | {"_version", "evaluation", "tracking"},
     "thresholding": JOINT | {"train", "evaluation"},
     "served_model": JOINT | {"evaluation", "tracking.mlflow_model"},

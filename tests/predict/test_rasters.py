@@ -228,3 +228,19 @@ def test_the_rasters_lie_on_the_grid(tmp_path: Path) -> None:
         [[(land[r : r + 32, c : c + 32] == 2).mean() for c in range(0, 160, 32)] for r in range(0, 120, 32)]
     )
     assert np.allclose(shade.read(1), cells, atol=1e-6)
+
+
+@pytest.mark.parametrize("crs", [None, "+proj=tmerc +lat_0=0 +lon_0=-39 +k=0.9996 +x_0=500000 +ellps=GRS80 +units=m"])
+def test_geojson_needs_a_crs_that_it_can_state(tmp_path: Path, crs: str | None) -> None:
+    """It would be read as degrees."""
+    image = write_coordinates(tmp_path / "a.tif", HW, **({**PLACE, "crs": crs} if crs else {}))
+    with pytest.raises(DataError, match=r"no crs with a code .*let --out end in \.gpkg or \.fgb"):
+        run(plan_of([image], tmp_path / "map.geojson", overlap=30), InProcess(Perfect(DISCS, HW)))
+    assert run(plan_of([image], tmp_path / "map.fgb", overlap=30), InProcess(Perfect(DISCS, HW))).finished
+
+
+def test_a_raster_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    image = write_coordinates(tmp_path / "a.tif", HW, **PLACE)
+    (tmp_path / "rasters" / "a.semantic.tif" / "taken").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"a.semantic.tif' cannot be written \(.*\); free disk space"):
+        predict(image, raster_out=tmp_path / "rasters")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +19,15 @@ from maps import layer
 from perfect import Disc, Perfect, plan_of, write_coordinates
 from rasterio import Affine
 
-from cabruca.errors import RunError
-from cabruca.predict.journal import folder_of
+from cabruca.errors import DataError, RunError
+from cabruca.predict.finished import finished
+from cabruca.predict.journal import folder_of, state_of
 from cabruca.predict.plan import Plan
 from cabruca.predict.pool import InProcess
 from cabruca.predict.run import run
 from cabruca.predict.scenes import check_output
 from cabruca.predict.watcher import Silent
+from cabruca.train.sidecar import sha256_of
 
 HW = (200, 220)
 RNG = np.random.default_rng(5)
@@ -109,7 +112,7 @@ from cabruca.predict.pool import InProcess
 from cabruca.predict.run import run
 class Slow(Perfect):
     def __call__(self, batch):
-        time.sleep(0.03)
+        time.sleep(0.1)
         return super().__call__(batch)
 print("ready", flush=True)
 run(t.a_plan(Path({folder!r}), "killed.gpkg"), InProcess(Slow(t.DISCS, t.HW)), save_s=0.0)
@@ -125,6 +128,10 @@ def test_killed_at_any_moment_the_map_is_the_same(undisturbed: tuple[Path, list[
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=os.environ)
         assert child.stdout is not None
         child.stdout.readline()
+        end = time.monotonic() + 60
+        while not state_of(plan.request.out).exists() and time.monotonic() < end:
+            time.sleep(0.005)
+        assert state_of(plan.request.out).exists()
         time.sleep(delay_s)
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -164,3 +171,106 @@ def test_two_processes_cannot_work_on_one_map(tmp_path: Path) -> None:
             return True
 
     assert not run(plan, InProcess(Perfect(DISCS, HW)), Second()).finished
+
+
+def test_a_log_that_lost_its_end_is_said_and_not_filled_with_zeros(tmp_path: Path) -> None:
+    plan = a_plan(tmp_path, "x.gpkg")
+    run(plan, InProcess(Perfect(DISCS, HW)), StopAfter(3))
+    log = folder_of(plan.request.out) / "crowns.jsonl"
+    content = log.read_bytes()
+    log.write_bytes(content[:-1])
+    with pytest.raises(RunError, match=r"damaged \(crowns.jsonl has \d+ of \d+ bytes\); remove it and begin anew"):
+        run(plan, InProcess(Perfect(DISCS, HW)))
+    log.write_bytes(content)
+    assert run(plan, InProcess(Perfect(DISCS, HW))).finished
+
+
+def test_a_kill_while_the_working_folder_is_removed_leaves_a_finished_map(
+    undisturbed: tuple[Path, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder has lost its name before its first file goes; what is left of it goes at the next beginning."""
+    folder, whole = undisturbed
+    plan, left = a_plan(folder, "removed.gpkg"), folder / "removed.gpkg.partial.done"
+
+    def killed(path: Path, **_: Any) -> None:
+        if Path(path).exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, InProcess(Perfect(DISCS, HW)))
+    assert left.is_dir()
+    assert not folder_of(plan.request.out).exists()
+    assert contents(folder, "removed.gpkg") == whole
+    plan.request.out.unlink()
+    assert run(plan, InProcess(Perfect(DISCS, HW))).finished
+    assert not left.exists()
+
+
+def test_a_folder_in_the_working_folder_is_no_trouble(tmp_path: Path) -> None:
+    plan = a_plan(tmp_path, "x.gpkg")
+    (folder_of(plan.request.out) / "mine").mkdir(parents=True)
+    (folder_of(plan.request.out) / "0.semantic.flat").write_bytes(b"old")
+    assert run(plan, InProcess(Perfect(DISCS, HW))).finished
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of open files are Linux's")
+def test_a_state_counts_only_on_planes_that_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And every file of the result is on the disk before it has its name."""
+    told: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: told.append(Path(f"/proc/self/fd/{handle}").readlink().name))
+    plan = a_plan(tmp_path, "x.gpkg")
+    run(plan, InProcess(Perfect(DISCS, HW)), StopAfter(2))
+    state = next(k for k, name in enumerate(told) if name.startswith(".state.json"))
+    assert {"0.semantic.flat", "0.canopy_density.flat", "0.shade.flat", "crowns.jsonl"} <= set(told[:state])
+    run(plan, InProcess(Perfect(DISCS, HW)))
+    assert told[-2:] == ["map.gpkg", tmp_path.name]
+    assert told.count("x.gpkg.rasters") == 6
+
+
+def test_rasters_may_go_to_another_folder_when_it_goes_on(undisturbed: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    folder, _ = undisturbed
+    plan = a_plan(folder, "moved.gpkg")
+    run(plan, InProcess(Perfect(DISCS, HW)), StopAfter(2))
+    request = dataclasses.replace(plan.request, raster_out=tmp_path / "rasters")
+    done = run(dataclasses.replace(plan, request=request), InProcess(Perfect(DISCS, HW)))
+    assert len(done.rasters) == 6
+    assert all(path.is_file() and path.parent == tmp_path / "rasters" for path in done.rasters)
+
+
+def test_a_folder_for_rasters_that_is_a_file_is_said_before_the_work(tmp_path: Path) -> None:
+    plan = a_plan(tmp_path, "x.gpkg")
+    (tmp_path / "x.gpkg.rasters").write_text("a file")
+    with pytest.raises(DataError, match=r"--raster-out '.*' cannot be a folder \(.*\); choose another"):
+        check_output(plan.request, resume=False)
+
+
+@pytest.mark.parametrize("out", ["x.gpkg", "x.geojson", "x.fgb"])
+def test_a_finished_map_is_compared_with_what_is_asked_for(tmp_path: Path, out: str) -> None:
+    checkpoint = tmp_path / "c.pth"
+    checkpoint.write_bytes(b"weights")
+    plan = dataclasses.replace(a_plan(tmp_path, out), sha256=sha256_of(checkpoint))
+    done = run(plan, InProcess(Perfect(DISCS, HW)))
+    assert finished(plan.request, checkpoint, resume=False) is None
+    again = finished(plan.request, checkpoint, resume=True)
+    assert again is not None
+    assert (again.crowns, again.area_ha, again.rasters) == (done.crowns, pytest.approx(done.area_ha), done.rasters)
+    other = dataclasses.replace(plan.request, images=plan.request.images[:1])
+    with pytest.raises(RunError, match=r"is finished and shows .*b.tif, not .*a.tif; choose another --out"):
+        finished(other, checkpoint, resume=True)
+    checkpoint.write_bytes(b"other weights")
+    with pytest.raises(RunError, match=r"was made by a checkpoint of sha256 \w{12}, and .* has \w{12}; choose"):
+        finished(plan.request, checkpoint, resume=True)
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello", b'{"type": "FeatureCollection", "features": []}', b"<OGRVRTDataSource/>"]
+)
+def test_what_is_no_map_is_no_finished_map(tmp_path: Path, content: bytes) -> None:
+    plan, checkpoint = a_plan(tmp_path, "x.gpkg"), tmp_path / "c.pth"
+    checkpoint.write_bytes(b"weights")
+    plan.request.out.write_bytes(content)
+    with pytest.raises(RunError, match=r"is there and .*; choose another --out, or remove it") as caught:
+        finished(plan.request, checkpoint, resume=True)
+    assert "\n" not in str(caught.value)
