@@ -151,14 +151,14 @@ def _check(path: Path) -> None:
 
 
 def find_picture(image: str, folders: Sequence[Path]) -> Path | None:
-    """The file of a picture: as it is named, or below one of the folders; None where it is in none."""
+    """The file of a picture below one of the folders; None where it is in none.
+
+    Of an absolute path the name alone counts: a GeoPackage of somebody else opens no file elsewhere.
+    """
     path = Path(image)
-    if path.is_absolute():
-        if path.is_file():
-            return path
-        image = path.name
+    names = dict.fromkeys((path.name,) if path.is_absolute() else (image, path.name))
     for folder in folders:
-        for name in dict.fromkeys((image, path.name)):
+        for name in names:
             try:
                 return raster.resolve(folder, name, "picture")
             except DataError:

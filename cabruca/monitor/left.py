@@ -43,6 +43,8 @@ def test_pictures(run: RunDir) -> list[Path]:
 
 def _pictures(folder: Path, *, deep: bool = False) -> list[Path]:
     found: list[Path] = []
+    if folder.is_symlink():
+        return found
     try:
         for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
             fits = path.suffix.lower() in PICTURES and not path.name.startswith(".")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import streamlit as st
 
@@ -28,6 +29,8 @@ from cabruca.tracking.short import duration
 if TYPE_CHECKING:
     from cabruca.monitor.crowns import Crowns, Overview
     from cabruca.monitor.studies import StudyShelf
+
+P = ParamSpec("P")
 
 LIVE_S, QUIET_S = 2.0, 10.0
 """Seconds between two looks at a run that is at work, and at what is not."""
@@ -57,7 +60,7 @@ class Books:
     checkpoints: CheckpointBooks = field(init=False)
     optuna: Kept[Any] = field(default_factory=lambda: Kept(10))
     crowns: Kept[Crowns] = field(default_factory=lambda: Kept(4))
-    steps: Kept[list[int]] = field(default_factory=lambda: Kept(200))
+    steps: Kept[dict[int, list[Path]]] = field(default_factory=lambda: Kept(200))
     earlier: Kept[dict[str, bytes]] = field(default_factory=lambda: Kept(40))
     overviews: Kept[Overview] = field(default_factory=lambda: Kept(8))
     _rows: Kept[Rows] = field(default_factory=lambda: Kept(50))
@@ -91,14 +94,47 @@ def books() -> Books:
 def page(module: str) -> Callable[[], None]:
     """The page of that module; its errors for people are a line and no traceback."""
 
-    def guarded() -> None:
-        try:
-            importlib.import_module(module).show()
-        except CabrucaError as error:
-            st.error(str(error), icon=":material/error:")
+    def show() -> None:
+        importlib.import_module(module).show()
 
-    guarded.__name__ = module.rpartition(".")[2]
-    return guarded
+    show.__name__ = module.rpartition(".")[2]
+    return guarded(show)
+
+
+def guarded(function: Callable[P, None]) -> Callable[P, None]:
+    """The function, but that its errors for people are a line in its place and no traceback, here or in the log."""
+
+    @wraps(function)
+    def safe(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except CabrucaError as error:
+            st.error(plain(str(error)), icon=":material/error:")
+
+    return safe
+
+
+def again(function: Callable[P, None], every_s: float | None) -> Callable[P, None]:
+    """The part of a page that `function` draws, guarded, and drawn anew every so many seconds; None: never."""
+    drawn: Callable[P, None] = st.fragment(guarded(function), run_every=every_s)
+    return drawn
+
+
+def until_other(look: Callable[[], object], draw: Callable[[], None]) -> None:
+    """What a page draws that has nothing to show, until `look` gives something else than now: then the page anew."""
+    before = look()
+
+    def waiting() -> None:
+        if look() != before:
+            st.rerun()
+        draw()
+
+    again(waiting, QUIET_S)()
+
+
+def plain(text: str) -> str:
+    """Text out of a file, an address or an error, to be shown as it stands: nothing in it is Markdown."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
 
 
 def go_to(title: str, **chosen: str) -> None:
@@ -121,15 +157,18 @@ def choose(what: str, names: Sequence[str], label: str) -> str:
 
 def choose_run(label: str = "Run") -> str | None:
     """The chosen run; None, and a page that says so, where there is none."""
-    _, trials, _ = books().table.names()
-    names = [one.name for one in books().table.all()] + trials
+    names = _runs_and_trials()
     asked = st.query_params.get("run")
     if asked and asked not in names:
-        st.warning(f"There is no run '{asked}' in {books().outputs}.", icon=":material/search_off:")
+        st.warning(plain(f"There is no run '{asked}' in {books().outputs}."), icon=":material/search_off:")
     if not names:
-        no_runs()
+        until_other(_runs_and_trials, no_runs)
         return None
     return choose("run", names, label)
+
+
+def _runs_and_trials() -> list[str]:
+    return [one.name for one in books().table.all()] + books().table.names()[1]
 
 
 def no_runs() -> None:
@@ -161,8 +200,8 @@ def trouble(facts: RunFacts) -> None:
     if facts.state not in ("died", "failed", "interrupted"):
         return
     resume = resume_command(run_at(books().outputs, facts.name))
-    said = why_dead(facts) if facts.state == "died" else facts.message
-    text = f"This run {'was interrupted' if facts.state == 'interrupted' else facts.state}: {said or 'no reason told'}."
+    said = plain(why_dead(facts) if facts.state == "died" else facts.message) or "no reason told"
+    text = f"This run {'was interrupted' if facts.state == 'interrupted' else facts.state}: {said}."
     (st.warning if facts.state == "interrupted" else st.error)(text, icon=f":material/{ICONS[facts.state]}:")
     st.caption("Go on with it where it stood:")
     st.code(resume, language="bash", wrap_lines=True)

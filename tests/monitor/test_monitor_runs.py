@@ -189,6 +189,9 @@ def test_what_else_a_run_leaves(tmp_path: Path) -> None:
         make(name)
     found = {epoch: [path.name for path in paths] for epoch, paths in pictures_by_epoch(run).items()}
     assert found == {3: ["val_a.png"], 12: ["val_b_epoch_12.png"], None: ["val_a.png"]}
+    run.predictions.rename(tmp_path / "elsewhere")
+    run.predictions.symlink_to(tmp_path / "elsewhere")
+    assert pictures_by_epoch(run) == {}
 
 
 def test_pictures_of_earlier_validations_come_from_tensorboard(tmp_path: Path) -> None:
@@ -199,14 +202,15 @@ def test_pictures_of_earlier_validations_come_from_tensorboard(tmp_path: Path) -
     config = line_config(tmp_path, experiment_name="one", training__num_epochs=3, tracking__tensorboard=True)
     run_training(config, task_factory=LineTask, quiet=True)
     folder = RunDir(tmp_path / "one").tensorboard
-    assert steps_with_pictures(folder) == [6, 12, 18]
-    pictures = pictures_at(folder, 12)
+    places = steps_with_pictures(folder)
+    assert list(places) == [6, 12, 18]
+    pictures = pictures_at(places[12], 12)
     assert list(pictures) == ["line 1"]
     assert pictures["line 1"].startswith(b"\x89PNG")
     with next(folder.glob("events*")).open("ab") as file:
         file.write(b"half an event")
-    assert steps_with_pictures(folder) == [6, 12, 18]
-    assert steps_with_pictures(tmp_path / "nowhere") == []
+    assert steps_with_pictures(folder) == places
+    assert steps_with_pictures(tmp_path / "nowhere") == {}
 
 
 def test_runs_are_compared_and_the_better_value_is_known(tmp_path: Path) -> None:

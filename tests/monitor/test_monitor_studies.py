@@ -168,6 +168,8 @@ def test_only_geopackages_are_opened_and_only_inside(tmp_path: Path) -> None:
 def test_a_picture_s_name_leads_nowhere_else(tmp_path: Path, image: str) -> None:
     (tmp_path / "folder").mkdir()
     assert find_picture(image, [tmp_path / "folder"]) is None
+    (tmp_path / "secret.tif").write_bytes(b"II*")
+    assert find_picture(str(tmp_path / "secret.tif"), [tmp_path / "folder"]) is None
 
 
 def test_a_float_picture_with_nodata_is_stretched(tmp_path: Path) -> None:

@@ -244,3 +244,9 @@ def draw_prediction(folder: Path, *, size_px: int = 400, gsd_m: float = 0.1) -> 
     names, values = list(plot), list(plot.values())
     pyogrio.raw.write(path, box, values, names, layer="plots", geometry_type="Polygon", append=True, **write)
     return path
+
+
+def texts(app: Any) -> str:
+    """What a page that was drawn without a browser says."""
+    kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "success", "code")
+    return "\n".join(str(one.value) for kind in kinds for one in getattr(app, kind))

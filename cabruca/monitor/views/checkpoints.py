@@ -108,7 +108,7 @@ def _confirm(name: str, files: Sequence[str]) -> None:
     try:
         freed = look.books().checkpoints.freed_by(name, list(files))
     except CabrucaError as error:
-        st.error(str(error))
+        st.error(look.plain(str(error)))
         return
     st.markdown("\n".join(f"- `{file}`" for file in files))
     st.markdown(f"of run `{name}`. This frees **{look.size(freed)}** and cannot be undone.")
@@ -117,7 +117,7 @@ def _confirm(name: str, files: Sequence[str]) -> None:
             try:
                 freed = look.books().checkpoints.delete(name, list(files))
             except CabrucaError as error:
-                st.error(str(error))
+                st.error(look.plain(str(error)))
                 return
             many = f"{len(files)} checkpoint{'' if len(files) == 1 else 's'}"
             st.session_state["freed"] = f"Removed {many} of {name}: {look.size(freed)} freed."

@@ -23,15 +23,23 @@ def show() -> None:
     names = _choose()
     if names is None:
         return
-    live = any(look.books().table.look_at(name).live for name in names)
+    live = _live(names)
     smoothing = st.columns([2, 5])[0].slider("Smoothing", 0.0, 0.98, 0.0, 0.02, key="smoothing of comparison")
-    st.fragment(_body, run_every=look.LIVE_S if live else None)(names, smoothing)
+    look.again(_body, look.LIVE_S if live else look.QUIET_S)(names, smoothing, live)
+
+
+def _live(names: Sequence[str]) -> bool:
+    return any(one.live for one in look.books().table.all(trials=True) if one.name in names)
+
+
+def _known() -> list[str]:
+    return sorted(one.name for one in look.books().table.all(trials=True))
 
 
 def _choose() -> list[str] | None:
     everything = look.books().table.all(trials=True)
     if not everything:
-        look.no_runs()
+        look.until_other(_known, look.no_runs)
         return None
     known = [one.name for one in everything]
     key, kept = "choice of runs to compare", "runs to compare"
@@ -41,15 +49,21 @@ def _choose() -> list[str] | None:
     names = st.multiselect("Runs", known, key=key, placeholder="two runs or more")
     st.session_state[kept] = names
     if len(names) < 2:
-        look.nothing("compare_arrows", "Nothing to compare yet", "Choose two runs or more above.")
+        look.until_other(_known, _too_few)
         return None
     return names
 
 
-def _body(names: Sequence[str], smoothing: float) -> None:
+def _too_few() -> None:
+    look.nothing("compare_arrows", "Nothing to compare yet", "Choose two runs or more above.")
+
+
+def _body(names: Sequence[str], smoothing: float, was_live: bool) -> None:
+    if _live(names) != was_live:
+        st.rerun()
     stories, left_out = stories_of(look.books().outputs, names)
     for line in left_out:
-        st.warning(line, icon=":material/hourglass_empty:")
+        st.warning(look.plain(line), icon=":material/hourglass_empty:")
     if not stories:
         return
     _curves(stories, smoothing)

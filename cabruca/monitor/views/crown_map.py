@@ -69,7 +69,7 @@ def _picture(image: str, prediction: Path) -> Overview | None:
     try:
         return look.books().overviews.get(found, stamp(found), lambda: overview(found))
     except DataError as error:
-        st.warning(str(error), icon=":material/broken_image:")
+        st.warning(look.plain(str(error)), icon=":material/broken_image:")
         return None
 
 

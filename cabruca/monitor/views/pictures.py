@@ -9,8 +9,7 @@ import numpy as np
 import streamlit as st
 
 from cabruca.monitor import look
-from cabruca.monitor.cache import stamp
-from cabruca.monitor.earlier import event_files, pictures_at, steps_with_pictures
+from cabruca.monitor.earlier import pictures_at, pictures_stamp, steps_with_pictures
 from cabruca.monitor.left import pictures_by_epoch, plots_of, test_pictures
 from cabruca.monitor.rows import Rows
 from cabruca.tracking.run_dir import RunDir
@@ -48,8 +47,9 @@ def _validations(run: RunDir, rows: Rows, by_epoch: Mapping[int | None, Pictures
         _grid(by_epoch[chosen])
         return
     newest = next(iter(by_epoch.values()))
-    stamps = tuple(stamp(path) for path in event_files(run.tensorboard))
-    steps = look.books().steps.get(run.path, stamps, lambda: steps_with_pictures(run.tensorboard))
+    state = pictures_stamp(run.tensorboard, [path for path in newest.values() if isinstance(path, Path)])
+    places = look.books().steps.get(run.path, state, lambda: steps_with_pictures(run.tensorboard))
+    steps = list(places)
     if len(steps) < 2:
         _grid(newest)
         return
@@ -58,7 +58,8 @@ def _validations(run: RunDir, rows: Rows, by_epoch: Mapping[int | None, Pictures
     if step == steps[-1]:
         _grid(newest)
         return
-    _grid(look.books().earlier.get((run.path, step), stamps, lambda: pictures_at(run.tensorboard, step)))
+    files = places[step]
+    _grid(look.books().earlier.get((run.path, step), tuple(files), lambda: pictures_at(files, step)))
 
 
 def _epochs(rows: Rows, steps: list[int]) -> dict[int, str]:
@@ -74,6 +75,6 @@ def _grid(pictures: Pictures) -> None:
         with columns[place % 2].container(border=True):
             try:
                 content = picture if isinstance(picture, bytes) else picture.read_bytes()
-                st.image(content, caption=title, width="stretch")
+                st.image(content, caption=look.plain(title), width="stretch")
             except Exception:  # half written, gone, or no picture at all: the others are shown
-                st.caption(f"{title} cannot be read")
+                st.caption(f"{look.plain(title)} cannot be read")

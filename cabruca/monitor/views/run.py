@@ -7,7 +7,6 @@ from typing import Any
 
 import streamlit as st
 
-from cabruca.errors import CabrucaError
 from cabruca.monitor import look
 from cabruca.monitor.curves import GROUPS, SYSTEM, Axis, best_point, curve, grouped
 from cabruca.monitor.figures import curves_figure
@@ -35,7 +34,7 @@ def show() -> None:
     busy = (facts.live and view != "Pictures") or not rows.complete
     every = look.LIVE_S if busy else look.QUIET_S
     live = view in ("Curves", "System", "Pictures", "Log")
-    st.fragment(_body, run_every=every if live else None)(name, view or "Curves", axis, smoothing, facts.live)
+    look.again(_body, every if live else None)(name, view or "Curves", axis, smoothing, facts.live)
 
 
 def _controls() -> tuple[Axis, float]:
@@ -47,11 +46,7 @@ def _controls() -> tuple[Axis, float]:
 
 
 def _body(name: str, view: str, axis: Axis, smoothing: float, was_live: bool) -> None:
-    try:
-        facts = look.books().table.look_at(name)
-    except CabrucaError as error:
-        st.error(str(error))
-        return
+    facts = look.books().table.look_at(name)
     if facts.live != was_live:
         st.rerun()
     _head(facts)
@@ -78,10 +73,10 @@ def _head(facts: RunFacts) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         look.badge(facts)
         for tag in facts.notes.tags:
-            st.badge(tag, color="violet")
-        st.caption(f"last sign of life {look.ago(facts.heartbeat)} · {facts.message or 'no message'}")
+            st.badge(look.plain(tag), color="violet")
+        st.caption(f"last sign of life {look.ago(facts.heartbeat)} · {look.plain(facts.message) or 'no message'}")
     if facts.notes.note:
-        st.caption(f":material/sticky_note_2: {facts.notes.note}")
+        st.caption(f":material/sticky_note_2: {look.plain(facts.notes.note)}")
     look.trouble(facts)
     best = "-" if facts.best is None else f"{facts.best:.4f}"
     at = "" if facts.best_epoch is None else f", best at epoch {facts.best_epoch}"

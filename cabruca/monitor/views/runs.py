@@ -31,7 +31,7 @@ def show() -> None:
     words, states, order, trials = _controls()
     live = any(one.live for one in look.books().table.all(trials=trials))
     every = look.LIVE_S if live else look.QUIET_S
-    st.fragment(_table, run_every=every)(words, states, order, trials, live)
+    look.again(_table, every)(words, states, order, trials, live)
 
 
 def _controls() -> tuple[str, list[str], str, bool]:
@@ -139,7 +139,7 @@ def _notes(found: Sequence[RunFacts], rows: Sequence[RunFacts]) -> None:
                 try:
                     write_notes(run_at(look.books().outputs, name), tags.split(","), note)
                 except CabrucaError as error:
-                    st.error(str(error))
+                    st.error(look.plain(str(error)))
                 else:
                     st.toast(f"Noted of {name}", icon=":material/check:")
                     st.rerun()

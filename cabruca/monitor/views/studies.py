@@ -20,26 +20,32 @@ VIEWS = ("Overview", "Curves", "Optuna", "Failed trials", "Repeats")
 def show() -> None:
     """The page."""
     st.title("Studies")
-    names = look.books().table.names()[2]
+    names = _names()
     if not names:
-        go = command("tune", "--study", "experiments/studies/light_preset.yaml")
-        where = f"`{look.books().outputs}` holds no study. Begin one, and it appears here by itself:"
-        look.nothing("science", "No study yet", where, go)
+        look.until_other(_names, _no_study)
         return
     name = look.choose("study", names, "Study")
     found = look.books().studies.open(name)
     view = st.segmented_control("Show", VIEWS, default="Overview", key="view of study", label_visibility="collapsed")
     live = found.live and view in ("Overview", "Curves", None)
-    st.fragment(_body, run_every=look.LIVE_S if live else None)(name, view or "Overview", found.live)
+    every = look.LIVE_S if live else look.QUIET_S
+    # Optuna's figures take seconds of a core to draw, so they are drawn when asked for alone
+    look.again(_body, None if view == "Optuna" else every)(name, view or "Overview", found.live, names)
 
 
-def _body(name: str, view: str, was_live: bool) -> None:
-    try:
-        found = look.books().studies.open(name)
-    except CabrucaError as error:
-        st.error(str(error))
-        return
-    if found.live != was_live:
+def _names() -> list[str]:
+    return look.books().table.names()[2]
+
+
+def _no_study() -> None:
+    go = command("tune", "--study", "experiments/studies/light_preset.yaml")
+    where = f"`{look.books().outputs}` holds no study. Begin one, and it appears here by itself:"
+    look.nothing("science", "No study yet", where, go)
+
+
+def _body(name: str, view: str, was_live: bool, names: list[str]) -> None:
+    found = look.books().studies.open(name)
+    if found.live != was_live or _names() != names:
         st.rerun()
     _head(found)
     {
@@ -58,7 +64,7 @@ def _head(found: StudyLook) -> None:
             icon=f":material/{look.ICONS[found.driver]}:",
             color=look.COLOURS[found.driver],  # type: ignore[arg-type]
         )
-        st.caption(found.message or "no message")
+        st.caption(look.plain(found.message) or "no message")
     if found.go_on is not None:
         st.caption("Go on with it:")
         st.code(found.go_on, language="bash", wrap_lines=True)
@@ -145,7 +151,9 @@ def _failed(found: StudyLook) -> None:
         look.nothing("check_circle", "No trial has failed", "An autopsy of each that does is shown here.")
         return
     for one in failed:
-        with st.expander(f"Trial {one.trial}: {one.reason}", icon=":material/error:", expanded=len(failed) == 1):
+        with st.expander(
+            f"Trial {one.trial}: {look.plain(one.reason)}", icon=":material/error:", expanded=len(failed) == 1
+        ):
             memory = "" if one.memory_mb is None else f", at most {one.memory_mb / 1024:.2f} GB of memory"
             st.caption(f"Failed after {one.epoch} epochs{memory}.")
             if one.differs:
