@@ -31,6 +31,11 @@ class InputSpec:
     semantic_classes: tuple[str, ...] = ()
     dtype: str | None = None
 
+    def room(self, hw_px: tuple[int, int]) -> float:
+        """Area of a picture of `hw_px` rows and columns in training windows, at least 1: so many times the crowns of
+        one may be in it."""
+        return max(1.0, hw_px[0] * hw_px[1] / self.tile_size**2)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain containers only, so that a checkpoint stays loadable with `weights_only=True`."""
         out: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -5,6 +5,8 @@ torchvision's pooler and predictors; own sampling and losses, a value per pictur
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -168,10 +170,22 @@ class InstanceHead(nn.Module):
         return logits[torch.arange(len(labels), device=labels.device), labels].to(boxes[0].dtype)
 
     @torch.no_grad()
-    def detect(self, maps: list[Tensor], batch: Batch, *, max_detections: int, nms_iou: float) -> list[Detections]:
-        """The crowns of each picture, at most `max_detections`, in pixels of the picture."""
+    def detect(
+        self,
+        maps: list[Tensor],
+        batch: Batch,
+        *,
+        max_detections: int,
+        nms_iou: float,
+        room: Sequence[float] | None = None,
+    ) -> list[Detections]:
+        """The crowns of each picture, at most `max_detections`, in pixels of the picture.
+
+        `room`: `[B]`, so many times the proposals and crowns are kept; None: once.
+        """
+        room = room or [1.0] * len(batch)
         found = self.rpn(maps)
-        proposals = self.rpn.proposals(found, batch.sizes_hw_px)
+        proposals = self.rpn.proposals(found, batch.sizes_hw_px, room)
         logits, offsets = self._read_boxes(maps, proposals, batch.images.shape[-2:])
         counts = [len(p) for p in proposals]
         out = []
@@ -181,7 +195,7 @@ class InstanceHead(nn.Module):
             boxes, scores, labels = self._best(proposals[b], logit, offset, batch.sizes_hw_px[b])
             known = known_share(boxes, batch.known[b]) >= ENOUGH_KNOWN
             boxes, scores, labels = boxes[known], scores[known], labels[known]
-            keep = batched_nms(boxes.float(), scores.float(), labels, nms_iou)[:max_detections]
+            keep = batched_nms(boxes.float(), scores.float(), labels, nms_iou)[: math.ceil(room[b] * max_detections)]
             out.append(Detections(boxes[keep], scores[keep], labels[keep], None))
         return self._add_masks(maps, batch, out) if bool(self.mask_trained.any()) else out
 

@@ -6,6 +6,8 @@ losses (a value per picture).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,16 +77,22 @@ class ProposalNetwork(nn.Module):
         return torch.cat(grids)
 
     @torch.no_grad()
-    def proposals(self, found: Candidates, sizes_hw_px: list[tuple[int, int]]) -> list[Tensor]:
-        """The best boxes of each picture, `[P, 4]`, clipped to it (padding excluded), P <= `model.proposals`."""
+    def proposals(
+        self, found: Candidates, sizes_hw_px: list[tuple[int, int]], room: Sequence[float] | None = None
+    ) -> list[Tensor]:
+        """The best boxes of each picture, `[P, 4]`, clipped to it (padding excluded), P <= `model.proposals`, twice
+        that when not training; `room` `[B]`: so many times more, None: once."""
+        # whole pictures hold more crowns than training windows
+        keep = self.keep if self.training else 2 * self.keep
+        most = [keep] * len(sizes_hw_px) if room is None else [math.ceil(keep * r) for r in room]
         return [
-            self._of_picture(found.logits[b].detach(), found.offsets[b].detach(), found, size)
+            self._of_picture(found.logits[b].detach(), found.offsets[b].detach(), found, size, most[b])
             for b, size in enumerate(sizes_hw_px)
         ]
 
-    def _of_picture(self, logits: Tensor, offsets: Tensor, found: Candidates, size: tuple[int, int]) -> Tensor:
-        # whole pictures hold more crowns than training windows
-        most = self.keep if self.training else 2 * self.keep
+    def _of_picture(
+        self, logits: Tensor, offsets: Tensor, found: Candidates, size: tuple[int, int], most: int
+    ) -> Tensor:
         chosen, levels, first = [], [], 0
         for level, count in enumerate(found.per_level):
             best = logits[first : first + count].topk(min(most, count)).indices + first

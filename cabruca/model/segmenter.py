@@ -60,6 +60,10 @@ class Segmenter(nn.Module):
         spec: bands, mean and std. Mean and std become buffers that are no part of the state dict: the specification is
             their only source. State dicts of before, which hold them, load all the same.
         weights: False leaves pretrained weights out, for a state dict that comes next.
+
+    Attributes:
+        max_detections: crowns a picture, best first. grow_caps: pictures larger than a training window may have more
+            proposals and crowns, in proportion to their area (predict does; mAP has one cap for all pictures).
     """
 
     mean: Tensor
@@ -78,7 +82,9 @@ class Segmenter(nn.Module):
         self.crown = CrownHead(channels) if "crown" in model.heads else None
         self.density = DensityHead(channels) if "density" in model.heads else None
         self.loss_config = config.loss
+        self.spec = spec
         self.max_detections = config.validation.max_detections
+        self.grow_caps = False
         self.nms_iou = config.validation.nms_iou
 
     def forward(self, batch: Batch, *, losses: bool = True, predictions: bool = False) -> Output:
@@ -148,7 +154,10 @@ class Segmenter(nn.Module):
         semantic, crown, density = dense.semantic, dense.crown, dense.density
         found: list[Detections] | None = None
         if self.instance is not None:
-            found = self.instance.detect(maps, batch, max_detections=self.max_detections, nms_iou=self.nms_iou)
+            room = [self.spec.room(size) if self.grow_caps else 1.0 for size in batch.sizes_hw_px]
+            found = self.instance.detect(
+                maps, batch, max_detections=self.max_detections, nms_iou=self.nms_iou, room=room
+            )
         out = []
         for b, (height, width) in enumerate(batch.sizes_hw_px):
             d = found[b] if found is not None else Detections(*_no_crowns(), None)

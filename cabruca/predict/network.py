@@ -14,6 +14,8 @@ from cabruca.train.precision import resolve
 class TrainedNetwork:
     """A `Network`: a checkpoint's, on the runtime's device, in the precision it was trained with.
 
+    `validation.max_detections` is of a training window: of larger windows it takes more crowns, in proportion.
+
     Args:
         nms_iou: crowns of a class in one window that overlap more are one; None: as it was trained.
     """
@@ -23,6 +25,7 @@ class TrainedNetwork:
         self._device = runtime.device
         if nms_iou is not None:
             trained.model.nms_iou = nms_iou
+        trained.model.grow_caps = True
         self._model: nn.Module = trained.model.to(runtime.device, self._precision.dtype).eval()
 
     @torch.inference_mode()

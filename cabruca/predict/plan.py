@@ -15,6 +15,7 @@ from cabruca.config.schema import Config
 from cabruca.data.drivers import gdal_version
 from cabruca.errors import ConfigError
 from cabruca.facts import TrainingFacts
+from cabruca.predict.found import Look
 from cabruca.predict.picture import Picture
 from cabruca.predict.rows import SIMPLIFY_PX
 from cabruca.predict.stitch import MERGE_CONTAINMENT, MERGE_IOU
@@ -55,6 +56,7 @@ class Plan:
 
     Attributes:
         spec, facts: of the checkpoint. score: class -> threshold. checkpoint: its path, sha256: of its file.
+        max_detections: crowns that the network gives of a training window at most; None: any number.
         notes: what a person should know, a line each.
     """
 
@@ -68,6 +70,7 @@ class Plan:
     merge_containment: float = MERGE_CONTAINMENT
     nms_iou: float | None = None
     default_overlap: int = 64
+    max_detections: int | None = None
     checkpoint: str = ""
     sha256: str = ""
     notes: list[str] = field(default_factory=list)
@@ -100,6 +103,13 @@ class Plan:
             f"'{picture.name}': overlap {overlap} px is smaller than large crowns are ({crown:.0f} px, the 95th "
             f"percentile of training), so crowns on a seam may be cut or counted twice; use --overlap "
             f"{math.ceil(ROOM * crown)}" + (f" with --tile-size {side}" if side > self.tile_size else "")
+        )
+
+    def full(self, look: Look) -> bool:
+        """Whether a window has as many crowns as the network gives of one, so that others may be missing."""
+        hw = look.window.rect[3], look.window.rect[2]
+        return self.max_detections is not None and len(look.crowns) >= math.ceil(
+            self.max_detections * self.spec.room(hw)
         )
 
     def job(self) -> dict[str, str]:
@@ -146,6 +156,7 @@ def make_plan(
         merge_containment=_or(None if point is None else point.merge_containment, MERGE_CONTAINMENT),
         nms_iou=None if point is None else point.nms_iou,
         default_overlap=config.data.overlap,
+        max_detections=config.validation.max_detections,
         checkpoint=str(checkpoint),
         sha256=sha256_of(checkpoint),
         notes=[*notes, *said],

@@ -12,7 +12,7 @@ import shapely
 
 from cabruca.data.caching import bounded_cache
 from cabruca.data.sparse import Blocks
-from cabruca.predict.found import Reading
+from cabruca.predict.found import Look, Reading
 from cabruca.predict.journal import Journal
 from cabruca.predict.plan import Plan
 from cabruca.predict.planes import Planes
@@ -109,6 +109,7 @@ class _Scene:
         first_id = 1 + sum(p["n_crowns"] for p in self._plots)
         simplify_px = plan.request.simplify_px
         self._sweep = Sweep(scene.picture, stitcher, names, scene.area, simplify_px, first_id)
+        self._warned = False
         self._next = 0
         if state.get("sweep") is not None:
             restore(self._sweep, state["sweep"])
@@ -131,6 +132,7 @@ class _Scene:
         saved = time.monotonic()
         for batch, looks in pool.looks(reader, reading, self._batches()):
             for look in looks:
+                self._warn_when_full(look)
                 self._keep(*self._sweep.add(look))
                 if self._planes is not None:
                     self._planes.write(look)
@@ -144,6 +146,18 @@ class _Scene:
                 return False
         self._finish()
         return True
+
+    def _warn_when_full(self, look: Look) -> None:
+        """Once a raster."""
+        if not self._warned and self._plan.full(look):
+            self._warned = True
+            x, y, width, height = look.window.rect
+            self._watcher.say(
+                f"'{self._scene.picture.name}': the window of {width} x {height} px at {x}, {y} has {len(look.crowns)} "
+                f"crowns, as many as the network gives of one (validation.max_detections {self._plan.max_detections} a "
+                f"{self._plan.spec.tile_size} px tile), so crowns may be missing there; raise --score, or train with a "
+                f"larger validation.max_detections"
+            )
 
     def _batches(self) -> Iterator[Windows]:
         """Windows that may show something, `batch_size` at a time; a new batch begins where a state was saved."""
