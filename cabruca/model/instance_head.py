@@ -185,7 +185,7 @@ class InstanceHead(nn.Module):
         """
         room = room or [1.0] * len(batch)
         found = self.rpn(maps)
-        proposals = self.rpn.proposals(found, batch.sizes_hw_px, room)
+        proposals = self.rpn.proposals(found, batch.sizes_hw_px, room, wanted=max_detections)
         logits, offsets = self._read_boxes(maps, proposals, batch.images.shape[-2:])
         counts = [len(p) for p in proposals]
         out = []

@@ -78,12 +78,18 @@ class ProposalNetwork(nn.Module):
 
     @torch.no_grad()
     def proposals(
-        self, found: Candidates, sizes_hw_px: list[tuple[int, int]], room: Sequence[float] | None = None
+        self,
+        found: Candidates,
+        sizes_hw_px: list[tuple[int, int]],
+        room: Sequence[float] | None = None,
+        *,
+        wanted: int = 0,
     ) -> list[Tensor]:
         """The best boxes of each picture, `[P, 4]`, clipped to it (padding excluded), P <= `model.proposals`, twice
-        that when not training; `room` `[B]`: so many times more, None: once."""
+        that when not training, and twice the crowns that are `wanted` of it; `room` `[B]`: so many times more, None:
+        once."""
         # whole pictures hold more crowns than training windows
-        keep = self.keep if self.training else 2 * self.keep
+        keep = self.keep if self.training else 2 * max(self.keep, wanted)
         most = [keep] * len(sizes_hw_px) if room is None else [math.ceil(keep * r) for r in room]
         return [
             self._of_picture(found.logits[b].detach(), found.offsets[b].detach(), found, size, most[b])
