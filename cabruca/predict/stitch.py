@@ -1,10 +1,12 @@
 """Makes one crown of what neighbouring windows saw of it, while the windows go by row by row.
 
 Two findings of two windows are the same crown where both windows look at the same ground and say the same of it: the
-IoU of the two masks *inside the ground that both windows see*. A crown that one window sees whole and the next one
-cuts agrees with its own rest there, however small that rest is. Then, what a window's edge has cut and what lies in
-another crown (containment) belongs to that crown, unless one window saw the two apart. At last, a rest that only
-windows cut is left out where another window saw all of that ground and found nothing: it had the better view.
+IoU of the two masks *inside the ground that both windows see*. A crown that one window sees whole and the next one cuts
+agrees with its own rest there, however small that rest is. What two windows both see whole, and name by different
+classes, is one crown too (its whole masks agree), unless one window saw the two apart; the surer says of which class.
+Then, what a window's edge has cut and what lies in another crown (containment) belongs to that crown, unless one window
+saw the two apart. At last, a rest that only windows cut is left out where another window saw all of that ground and
+found nothing: it had the better view.
 
 With a network that makes no mistake and an overlap of at least the largest crown, every crown lies whole in one window
 and comes out of it exactly. Nothing depends on when a window was computed: they are taken in the order of their index.
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,7 +36,7 @@ class Track:
 
     Attributes:
         number: in the order of their first finding. members: what each window saw of it. box: around all of it.
-        windows: of the members. cut: no window saw it whole. label: its class.
+        windows: of the members. cut: no window saw it whole.
     """
 
     def __init__(self, number: int, members: Sequence[Found]) -> None:
@@ -50,15 +52,26 @@ class Track:
         self._crown: Found | None = None
 
     @property
+    def whole(self) -> list[Found]:
+        """What windows saw whole."""
+        return [m for m in self.members if not m.cut]
+
+    @property
     def label(self) -> int:
-        return self.members[0].label
+        """Class of the surest finding, of those that saw it whole where any did; that of `crown()`."""
+        return self._surest().label
+
+    def _surest(self) -> Found:
+        return max(self.whole or self.members, key=lambda m: (m.score, m.clearance, -m.window))
 
     def crown(self) -> Found:
         """The finding of the window that saw it best: whole, and farthest from its edges; where all cut it, all
-        together."""
+        together. Where the surest says another class, with its class and score."""
         if self._crown is None:
-            whole = [m for m in self.members if not m.cut]
+            whole, surest = self.whole, self._surest()
             best = max(whole, key=lambda m: (m.clearance, m.score, -m.window)) if whole else union(self.members)
+            if best.label != surest.label:
+                best = replace(best, label=surest.label, score=surest.score)
             self._crown = best
         return self._crown
 
@@ -87,7 +100,10 @@ class Stitcher:
         joined = self._join_same(near, new)
         fresh = [t for t in new if t.number not in joined]
         self.tracks += fresh
-        self._join_contained([*fresh, *(t for t in near if window in t.windows)], [*near, *fresh])
+        touched = [*fresh, *(t for t in near if window in t.windows)]
+        gone = self._join_across(touched, [*near, *fresh])
+        touched, near = ([t for t in tracks if t.number not in gone] for tracks in (touched, [*near, *fresh]))
+        self._join_contained(touched, near)
 
     def _track(self, found: Found) -> Track:
         self.made += 1
@@ -117,6 +133,30 @@ class Stitcher:
             return 0.0
         shared = overlap_of(self._rect(a.window), self._rect(b.window))
         return 0.0 if shared is None else agreement(a, b, shared)
+
+    def _join_across(self, touched: list[Track], near: list[Track]) -> set[int]:
+        """One crown of what two windows see whole and name differently, the best agreement first; numbers of those that
+        went into another one.
+
+        Both windows see all of it, so that the whole masks are compared and not the shared ground alone, where small
+        rests of two neighbours may agree by chance.
+        """
+        pairs: dict[tuple[int, int], tuple[float, Track, Track]] = {}
+        for p, q in touching(touched, near):
+            a, b = (p, q) if p.number < q.number else (q, p)
+            if a.label == b.label or not a.windows.isdisjoint(b.windows):
+                continue
+            value = max((agreement(m, n, around([m, n])) for m in a.whole for n in b.whole), default=0.0)
+            if value >= self.merge_iou:
+                pairs[a.number, b.number] = (-value, a, b)
+        used, gone = set[int](), set[int]()
+        for _, (_, a, b) in sorted(pairs.items(), key=lambda p: (p[1][0], *p[0])):
+            if a.number not in used and b.number not in used:
+                used |= {a.number, b.number}
+                gone.add(b.number)
+                a.take(b.members)
+        self.tracks = [t for t in self.tracks if t.number not in gone]
+        return gone
 
     def _join_contained(self, touched: list[Track], near: list[Track]) -> None:
         """Rests that lie in another crown become a part of it; the surest first."""
