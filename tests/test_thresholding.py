@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from drawn_farm import farm_config, write_farm
@@ -17,7 +16,6 @@ from cabruca.config.schema import Config
 from cabruca.data.dataset import input_spec
 from cabruca.errors import CheckpointError, DataError
 from cabruca.evaluation import evaluate
-from cabruca.metrics.merging import WindowCrowns, merged, overlaps_of, ranked
 from cabruca.model.build import build_model
 from cabruca.model.segmenter import Output, Segmenter
 from cabruca.structures import Batch, CroppedMasks, Prediction
@@ -85,7 +83,7 @@ def test_the_point_is_what_makes_all_crowns_right(made: Made, monkeypatch: pytes
         assert 0.2 < point.score[name] <= 0.35
         assert measured["count"] == measured["count_true"]
     assert point.nms_iou == 0.5  # as it was trained: it takes the doubles away already
-    assert point.merge_iou is not None  # pictures of 128 px, windows of 64
+    assert (point.merge_iou, point.merge_containment) == (None, None)  # though pictures of 128 px have windows of 64
     numbers = evaluate(path, farm / "images", farm / "farm.json", score_threshold="auto")
     assert numbers["total_count"] == numbers["total_count_true"] == 18
     assert evaluate(path, farm / "images", farm / "farm.json")["total_count"] == 0  # 0.5, as trained
@@ -102,17 +100,6 @@ def test_an_nms_that_fits_better_is_taken(made: Made, monkeypatch: pytest.Monkey
 
     says(monkeypatch, half_beside)
     assert tune_thresholds(path, farm / "images", farm / "farm.json").nms_iou == 0.4
-
-
-def test_pictures_of_one_window_leave_merging_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    farm = write_farm(tmp_path / "farm")
-    config = farm_config(farm, tmp_path, {"data.tile_size": 128})
-    spec = input_spec(config)
-    state = {"model": dict(build_model(config, spec, weights=False).state_dict()), "config": config.to_dict()}
-    checkpoint.write(tmp_path / "a.pth", {**state, "task": {"input": spec.to_dict()}}, metric=None)
-    says(monkeypatch, doubled)
-    point = tune_thresholds(tmp_path / "a.pth", farm / "images", farm / "farm.json")
-    assert (point.merge_iou, point.merge_containment) == (None, None)
 
 
 def test_labels_without_crowns_tune_nothing(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,29 +133,3 @@ def test_the_command(made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest
             main(["evaluate", *where, *wrong])
         assert done.value.code == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def crowns(*rows: tuple[list[float], float, int, bool]) -> WindowCrowns:
-    """Box, score, window, cut."""
-    return WindowCrowns(
-        np.array([r[0] for r in rows], dtype=np.float64),
-        np.ones(len(rows), np.int64),
-        np.array([r[1] for r in rows]),
-        np.array([r[2] for r in rows]),
-        np.array([r[3] for r in rows]),
-    )
-
-
-def test_a_whole_crown_takes_the_cut_one_away_though_it_is_less_sure() -> None:
-    seen = ranked(crowns(([0, 0, 10, 4], 0.9, 0, True), ([0, 0, 10, 10], 0.6, 1, False)))
-    pairs = overlaps_of(seen)
-    assert (pairs.iou.tolist(), pairs.containment.tolist()) == ([0.4], [1.0])
-    stays = merged(2, pairs, iou=0.5, containment=0.9)
-    assert seen.scores[stays].tolist() == [0.6]
-    assert merged(2, pairs, iou=0.5, containment=1.1).all()
-    assert merged(2, pairs, iou=0.4, containment=1.1).sum() == 1
-
-
-def test_neighbours_of_one_window_are_two_crowns() -> None:
-    seen = ranked(crowns(([0, 0, 10, 10], 0.9, 0, False), ([1, 0, 11, 10], 0.6, 0, False)))
-    assert len(overlaps_of(seen).better) == 0

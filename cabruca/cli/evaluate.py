@@ -58,7 +58,7 @@ class Score(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option(
     "--tune-thresholds",
     is_flag=True,
-    help="First find scores, NMS and merging on these labels, and keep them in the checkpoint's .json.",
+    help="First find scores and NMS on these labels, and keep them in the checkpoint's .json.",
 )
 @worker_options
 @quiet_option
@@ -119,16 +119,13 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
 
 
 def point_lines(point: OperatingPoint) -> str:
-    """What was found, for people; a line for each class, one for the overlaps."""
+    """What was found, for people; a line for each class, one for the overlap."""
     lines = [
         f"{name}: count from a score of {score:.3f} on (F1 {point.measured[name]['f1']:.3f}, "
         f"{point.measured[name]['count']:.0f} crowns of {point.measured[name]['count_true']:.0f})"
         for name, score in point.score.items()
     ]
-    merging = "predict's own thresholds"
-    if point.merge_iou is not None and point.merge_containment is not None:
-        merging = f"IoU {point.merge_iou:.1f}, containment {point.merge_containment:.1f}"
-    return "\n".join([*lines, f"NMS: IoU {point.nms_iou}; crowns of two windows: {merging}"])
+    return "\n".join([*lines, f"NMS: IoU {point.nms_iou}"])
 
 
 def table(numbers: Mapping[str, float | None]) -> str:
