@@ -22,7 +22,7 @@ class Teller:
     """A `Watcher` for the command line; a context: signals are its own inside.
 
     Args:
-        quiet: only what went wrong. as_json: one object a line on stdout.
+        quiet: no progress; what a person should know is said all the same. as_json: one object a line on stdout.
     """
 
     def __init__(self, *, quiet: bool, as_json: bool) -> None:
@@ -55,7 +55,7 @@ class Teller:
             self._emit({"event": "note", "message": line})
         elif self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        elif not self._quiet:
+        else:  # quiet too: what is said may cost crowns
             click.echo(line, err=True)
 
     def progress(self, picture: Picture, done_px: int, crowns: int) -> None:
