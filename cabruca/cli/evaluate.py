@@ -9,28 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cabruca.cli.options import read_map, worker_options
+from cabruca.cli.options import Score, read_map, worker_options
 from cabruca.cli.tables import quiet_option, say_json
 
 if TYPE_CHECKING:
     from cabruca.operating_point import OperatingPoint
-
-
-class Score(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A number within 0..1, or `auto`."""
-
-    name = "score"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "auto" or isinstance(value, float):
-            return value
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1.0
-        if not 0 <= number <= 1:
-            self.fail(f"'{value}' is neither a score within 0..1 nor auto; write 0.4, or auto", param, ctx)
-        return number
 
 
 @click.command(short_help="Measure a checkpoint.")

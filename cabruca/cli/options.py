@@ -99,3 +99,20 @@ def _unique(pairs: list[tuple[str, str]], flag: str) -> list[tuple[str, str]]:
             context = click.get_current_context(silent=True)
             raise click.UsageError(f"{flag} gives '{key}' {keys.count(key)} times; give it once", context)
     return pairs
+
+
+class Score(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number within 0..1, or `auto`."""
+
+    name = "score"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto" or isinstance(value, float):
+            return value
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= 1:
+            self.fail(f"'{value}' is not a score; write auto, or a number from 0 to 1", param, ctx)
+        return number

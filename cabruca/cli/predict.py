@@ -9,25 +9,7 @@ from typing import Any
 
 import click
 
-from cabruca.cli.options import worker_options
-
-
-class Score(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """`auto` or a share."""
-
-    name = "score"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "auto" or isinstance(value, float):
-            return value
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1.0
-        if not 0 <= number <= 1:
-            self.fail(f"'{value}' is not a score; write auto, or a number from 0 to 1", param, ctx)
-        return number
-
+from cabruca.cli.options import Score, worker_options
 
 POSITIVE, COUNT = click.IntRange(min=1), click.IntRange(min=0)
 DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
