@@ -66,6 +66,8 @@ def test_the_compose_file_mounts_what_is_there_and_listens_here_alone() -> None:
     assert services["grafana"]["environment"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
     source = yaml.safe_load((MONITORING / "grafana-provisioning.yaml").read_text())["datasources"][0]
     assert {panel["datasource"]["uid"] for panel in panels()} == {source["uid"]}
+    # the head of the file says to write the password there
+    assert services["grafana"]["env_file"] in (MONITORING.parents[1] / ".gitignore").read_text().splitlines()
 
 
 RUN = 'ray_cabruca_step{run="plot",rank="0",study="",trial=""}'
