@@ -114,6 +114,13 @@ def _metres(text: str) -> float | None:
     return float(found[1])
 
 
+def _to_tiles(path: str) -> str:
+    """A line that makes a tiled GeoTIFF window by window; to write a COG, `rio` would hold the whole raster."""
+    tiled = Path(path).with_name(f"{Path(path).stem}_tiled.tif")
+    options = ("TILED=YES", "BLOCKXSIZE=512", "BLOCKYSIZE=512", "COMPRESS=DEFLATE", "BIGTIFF=IF_SAFER")
+    return command("convert", path, tiled, *(word for one in options for word in ("--co", one)), program="rio")
+
+
 def summary(found: Output, out: Path, tile_size: int) -> list[str]:
     """What was prepared, and the next commands."""
     rows = [["set", "pictures", "hectares", "crowns", "undecided"]]
@@ -128,9 +135,10 @@ def summary(found: Output, out: Path, tile_size: int) -> list[str]:
         *(f"  {note}" for note in found.notes),
     ]
     for path in found.slow:
-        cog = str(Path(path).with_name(f"{Path(path).stem}_cog.tif"))
-        convert = command("convert", path, cog, "--driver", "COG", "--co", "COMPRESS=DEFLATE", program="rio")
-        lines.append(f"  '{path}' is not tiled: each window of {tile_size} px decodes whole rows; quicker: {convert}")
+        lines.append(
+            f"  '{path}' is not tiled: each window of {tile_size} px decodes whole rows; a tiled one, or a COG, is quicker: "
+            f"{_to_tiles(path)}"
+        )
     if any("/" in name for name in found.sets):
         lines.append(f"tune over the folds: in a study, folds: {out / 'folds.json'} and scheduler: {{type: none}}")
     return [

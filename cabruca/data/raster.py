@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from cabruca.data.nodata import all_known, known_pixels
 from cabruca.errors import DataError
 from cabruca.ground import Affine, metres_per_degree
 
@@ -118,7 +119,7 @@ def info(path: Path) -> RasterInfo:
         crs=source.crs.to_wkt() if georeferenced else None,
         cheap_windows=source.driver == "GTiff" and source.block_shapes[0][1] < source.width,
         palette=source.colorinterp[0] == ColorInterp.palette,
-        all_valid=all(flags == [MaskFlags.all_valid] for flags in source.mask_flag_enums),
+        all_valid=all_known(source),
         affine=tuple(source.transform)[:6] if georeferenced else None,
         unit_m=float(source.crs.linear_units_factor[1]) if georeferenced and source.crs.is_projected else None,
         geographic=georeferenced and source.crs.is_geographic,
@@ -196,8 +197,7 @@ def valid_share_map(path: Path, side: int = 64, *, area: Rect | None = None) -> 
     if info(path).all_valid:
         return np.ones(shape, dtype=np.float32)
     part = Window(x, y, w, h)
-    mask = _guarded(path, lambda: source.dataset_mask(window=part, out_shape=shape, resampling=Resampling.nearest))
-    return np.asarray(mask > 0, dtype=np.float32)
+    return np.asarray(_guarded(path, lambda: known_pixels(source, part, shape)), dtype=np.float32)
 
 
 def _read_part(
@@ -207,10 +207,7 @@ def _read_part(
     pixels: Array = _guarded(
         path, lambda: source.read(list(bands), window=part, out_shape=(len(bands), *shape), resampling=how)
     )
-    known = np.ones(shape, dtype=np.bool_)
-    if any(flags != [MaskFlags.all_valid] for flags in source.mask_flag_enums):
-        mask = _guarded(path, lambda: source.dataset_mask(window=part, out_shape=shape, resampling=Resampling.nearest))
-        known = np.asarray(mask > 0)
+    known: npt.NDArray[np.bool_] = _guarded(path, lambda: known_pixels(source, part, shape))
     if pixels.dtype.kind == "f":
         known &= np.isfinite(pixels).all(axis=0)
     return pixels, known

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from drawn_data import disc, write_raster
+from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from cabruca.data import raster
@@ -60,6 +62,26 @@ def test_nodata_value_alpha_internal_mask_and_nan_are_not_valid(tmp_path: Path) 
     for path in (by_value, by_alpha, by_mask, by_nan):
         _, valid = raster.read(path, (1, 2, 3), (4, 4, 30, 30))
         np.testing.assert_array_equal(valid, ~hole[4:34, 4:34], err_msg=path.name)
+
+
+@pytest.mark.parametrize(("bands", "dtype"), [(5, "uint8"), (5, "uint16"), (3, "float32")])
+def test_an_alpha_band_behind_any_number_of_bands_is_nodata(tmp_path: Path, bands: int, dtype: str) -> None:
+    """Of multispectral orthomosaics, and of types that GDAL itself makes no mask of."""
+    hole = disc(40, 40, 20, 20, 8)
+    alpha = np.where(hole, 0, 255).astype(dtype)[None]
+    path = write_raster(tmp_path / "a.tif", np.concatenate([_ramp(bands, dtype), alpha]))
+    meaning = [ColorInterp.gray, *[ColorInterp.undefined] * (bands - 1)]
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [*meaning, ColorInterp.alpha]
+    assert not raster.info(path).all_valid
+    _, valid = raster.read(path, (1, 2, 3), (4, 4, 30, 30))
+    np.testing.assert_array_equal(valid, ~hole[4:34, 4:34])
+    coarse = raster.valid_share_map(path, 40)
+    np.testing.assert_array_equal(coarse > 0, ~hole)
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [*meaning, ColorInterp.undefined]
+    assert raster.info(path).all_valid
+    assert raster.read(path, (1, 2, 3), (4, 4, 30, 30))[1].all()
 
 
 def test_a_vrt_that_calls_itself_tif_is_refused(tmp_path: Path) -> None:
