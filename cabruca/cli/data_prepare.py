@@ -136,8 +136,8 @@ def summary(found: Output, out: Path, tile_size: int) -> list[str]:
     ]
     for path in found.slow:
         lines.append(
-            f"  '{path}' is not tiled: each window of {tile_size} px decodes whole rows; a tiled one, or a COG, is quicker: "
-            f"{_to_tiles(path)}"
+            f"  '{path}' is not tiled: each window of {tile_size} px decodes whole rows; a tiled one, or a "
+            f"COG, is quicker: {_to_tiles(path)}"
         )
     if any("/" in name for name in found.sets):
         lines.append(f"tune over the folds: in a study, folds: {out / 'folds.json'} and scheduler: {{type: none}}")

@@ -21,6 +21,10 @@ ONE_FILE_A_LAYER = (".geojson", ".json", ".fgb")
 """Files of one layer: the others lie beside it, as `name.plots.geojson`."""
 
 
+PLOTS = "plots"
+"""Of several layers, the one that holds plots."""
+
+
 @dataclass(frozen=True)
 class MapLayer:
     """N features: `shapes` object `[N]`, `fields` name -> N values, `crs` WKT or None."""
@@ -81,6 +85,20 @@ def read_layer(path: str | Path, layer: str | None = None) -> MapLayer:
     found = vector.read_layer(path, layer=layer, may_be_empty=True)
     crs = found.crs if found.crs is not None and (found.crs.is_projected or found.crs.is_geographic) else None
     return MapLayer(found.path, found.shapes, found.fields, None if crs is None else str(crs.to_wkt()))
+
+
+def read_plots(path: str | Path) -> MapLayer:
+    """Plots that somebody drew: the only layer of a file, or the one named `plots`.
+
+    Raises:
+        DataError: not a plain file of a known kind, or damaged; or of several layers and none is named so.
+    """
+    names = vector.layer_names(Path(path))
+    if len(names) > 1 and PLOTS not in names:
+        raise DataError(
+            f"'{path}' has several layers ({', '.join(names)}) and none named '{PLOTS}'; rename the right one"
+        )
+    return read_layer(path, PLOTS if len(names) > 1 else None)
 
 
 def plane_of(layer: MapLayer, gsd_m: float | None = None) -> Plane | None:

@@ -80,6 +80,8 @@ def layer_names(path: Path) -> list[str]:
         DataError: not a plain file of a known format, or damaged.
     """
     driver = _driver(path)
+    if driver == "GeoJSON":
+        return [path.stem]
     try:
         return [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:

@@ -50,7 +50,8 @@ def crown_map(farm: FarmMap, plots: Sequence[Ground], behind: Backdrop | None) -
             x, y = plot.plot.domain.centroid.coords[0]
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
             axes.text(x, y, plot.name[:20], fontsize="small", ha="center", va="center", color=LINE, bbox=box)
-    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    if len(farm.trees):
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return _png(figure)
 
 

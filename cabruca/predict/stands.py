@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from cabruca.data.map_layers import moved, read_layer
+from cabruca.data.map_layers import moved, read_plots
 from cabruca.errors import DataError
 from cabruca.ground import HECTARE_M2, Floats, Ints
 from cabruca.metrics.canopy import Squares
@@ -99,7 +99,7 @@ def _letters(column: int) -> str:
 
 
 def _drawn(farm: FarmMap, path: str) -> list[tuple[str, BaseGeometry]]:
-    layer = read_layer(path)
+    layer = read_plots(path)
     if (layer.crs is None) != (farm.plane.crs == ""):
         raise DataError(f"one of '{path}' and '{farm.path}' has a crs and the other has none; save both with theirs")
     shapes = in_metres(moved(layer, farm.plane.crs or None), farm.plane)

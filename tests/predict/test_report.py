@@ -186,6 +186,10 @@ def test_an_inventory_beside_the_map(tmp_path: Path) -> None:
     assert found["inventory_position_error_m"] == pytest.approx(1.0)
     assert found["inventory_species_agreement"] == pytest.approx(0.9)
     assert "Beside the inventory" in (tmp_path / "r.html").read_text()
+    listed = [{"species": s, "coordinates": [x, y]} for x, y, s in rows]
+    (tmp_path / "trees.json").write_text(json.dumps({"trees": listed}))
+    same = report(path, "grid:1ha", tmp_path / "r.html", inventory=tmp_path / "trees.json").whole.inventory
+    assert same == pytest.approx(dict(found), nan_ok=True)
     (tmp_path / "far.csv").write_text("id,species,x,y\n1,cacao,1,1\n")
     with pytest.raises(DataError, match="stands on the map's ground"):
         report(path, "grid:1ha", tmp_path / "r.html", inventory=tmp_path / "far.csv")
@@ -203,6 +207,7 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert ">B2<" in page
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_map_without_crowns_is_reported(tmp_path: Path) -> None:
     path = write_map(tmp_path / "farm.gpkg", [])
     values = report(path, "grid:1ha", tmp_path / "r.html").whole.values
