@@ -12,10 +12,11 @@ import pytest
 import torch
 from drawn import SPEC, drawn_sample, light_config
 
+from cabruca import exporting
 from cabruca.cli.main import main
 from cabruca.config.schema import Config
 from cabruca.errors import CabrucaError, CheckpointError, ConfigError
-from cabruca.exporting import DenseHeads, compare, export
+from cabruca.exporting import LEFT_OUT, DenseHeads, Exported, compare, export
 from cabruca.model.build import build_model
 from cabruca.structures import collate
 from cabruca.train import checkpoint
@@ -85,6 +86,24 @@ def test_torch_export_gives_the_same_numbers_for_any_batch(made: Path, tmp_path:
     assert [o["name"] for o in told["outputs"]] == ["semantic", "crown_diameter_px", "density"]
     assert "suppression" in told["not_exported"]["instance"]
     assert told["largest_difference"] <= 1e-4
+
+
+def test_the_command_says_what_is_not_exported(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = Exported(tmp_path / "a.pt2", tmp_path / "a.pt2.json", ("semantic", "density"), LEFT_OUT, 3e-6)
+    monkeypatch.setattr(exporting, "export", lambda *_, **__: done)
+    words = ["export", "--checkpoint", str(made), "--format", "torch-export", "--out", str(tmp_path / "a.pt2")]
+    for more, lines in (([], 3), (["--quiet"], 0)):
+        with pytest.raises(SystemExit):
+            main([*words, *more])
+        said = capsys.readouterr().out.splitlines()
+        assert len(said) == lines
+        assert not lines or said[0] == f"{done.path}: semantic, density; differs from the checkpoint by at most 3e-06"
+        assert not lines or said[2].startswith(
+            "not exported: the instance head (boxes, classes and masks of crowns: non-"
+        )
+    assert "use cabruca predict for crowns" in LEFT_OUT["instance"]
 
 
 def test_numbers_that_differ_are_not_handed_out(made: Path) -> None:
