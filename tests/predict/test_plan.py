@@ -91,6 +91,16 @@ def test_four_times_finer_or_coarser_is_the_limit(tmp_path: Path, gsd_m: float, 
         assert open_picture(path, spec, gsd_m, match=True).grid_hw == (side, side)
 
 
+@pytest.mark.parametrize(("gsd_m", "side"), [(0.2, 64), (0.2038, 64), (0.1962, 64), (0.205, 62), (0.195, 66)])
+def test_within_two_per_cent_the_raster_is_read_as_it_is(tmp_path: Path, gsd_m: float, side: int) -> None:
+    path = write_coordinates(
+        tmp_path / "a.tif", (64, 64), crs="EPSG:32724", transform=Affine(0.2, 0, 5e5, 0, -0.2, 8e6)
+    )
+    picture = open_picture(path, plan_of([path], tmp_path / "map.gpkg").spec, gsd_m, match=True)
+    assert picture.grid_hw == (side, side)
+    assert ("is resampled from 0.2 to" in picture.note) == (side != 64)
+
+
 HW = (120, 160)
 DISCS = [Disc(40, 40, 10), Disc(110, 80, 14, 2)]
 
