@@ -116,8 +116,12 @@ def _metres(text: str) -> float | None:
 
 def _to_tiles(path: str) -> str:
     """A line that makes a tiled GeoTIFF window by window; to write a COG, `rio` would hold the whole raster."""
+    from cabruca.data.raster import source
+
     tiled = Path(path).with_name(f"{Path(path).stem}_tiled.tif")
-    options = ("TILED=YES", "BLOCKXSIZE=512", "BLOCKYSIZE=512", "COMPRESS=DEFLATE", "BIGTIFF=IF_SAFER")
+    options = ["TILED=YES", "BLOCKXSIZE=512", "BLOCKYSIZE=512", "COMPRESS=DEFLATE", "BIGTIFF=IF_SAFER"]
+    if source(Path(path)).profile.get("photometric") == "ycbcr":  # of JPEG alone; its pixels are read as RGB
+        options.append("PHOTOMETRIC=RGB")
     return command("convert", path, tiled, *(word for one in options for word in ("--co", one)), program="rio")
 
 

@@ -73,15 +73,18 @@ def test_json_and_quiet(files: list[str], tmp_path: Path) -> None:
     assert (code, said) == (0, "")
 
 
-@pytest.mark.parametrize("known", ["mask", "alpha", "value"])
+@pytest.mark.parametrize("known", ["mask", "alpha", "value", "jpeg"])
 def test_the_line_for_a_slow_raster_makes_one_that_is_not(tmp_path: Path, known: str) -> None:
-    """Of 16 bits, with the same pixels known by the same means."""
+    """Of 16 bits, with the same pixels known by the same means; of JPEG with its mask, too."""
     pixels = np.random.default_rng(0).integers(1, 60_000, (3, 128, 2048)).astype(np.uint16)
     there = np.full((128, 2048), 255, np.uint8)
     there[:, :600] = 0
     if known == "alpha":
         pixels = np.concatenate([pixels, there[None].astype(np.uint16) * 257])
-    profile = {"mask": {"mask": there}, "alpha": {}, "value": {"nodata": 0}}[known]
+    if known == "jpeg":
+        pixels = (pixels // 256).astype(np.uint8)
+    jpeg = {"compress": "jpeg", "photometric": "ycbcr", "mask": there}
+    profile = {"mask": {"mask": there}, "alpha": {}, "value": {"nodata": 0}, "jpeg": jpeg}[known]
     path = write_raster(
         tmp_path / "wide.tif", pixels * (there > 0), crs=CRS, transform=TRANSFORM, blockysize=128, **profile
     )
