@@ -10,9 +10,11 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from cabruca.errors import RunError
+from cabruca.study_report.evaluator import PED_ANOVA, evaluator
 
 logging.getLogger("optuna").setLevel(logging.ERROR)
 
@@ -99,6 +101,11 @@ def draw(study: optuna.Study, title: str, metrics: Sequence[str], of: int = 0) -
             options["target"] = lambda trial: trial.values[of]
     if title == "Contour":
         options["params"] = _first_keys(done)
+    by = ""
+    if title == "Importance":
+        by, options["evaluator"] = evaluator()
+        if by == PED_ANOVA and "target" in options and study.directions[of] == StudyDirection.MAXIMIZE:
+            options["target"] = lambda trial: -trial.values[of]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -107,6 +114,8 @@ def draw(study: optuna.Study, title: str, metrics: Sequence[str], of: int = 0) -
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(f"{title}: not yet ({line})") from error
     figure.update_layout(title=None, margin={"t": 30})
+    if by:
+        figure.update_xaxes(title=f"share of the differences that it explains ({by})")
     return figure
 
 

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from monitor_files import draw_prediction, draw_study, end_of
 
@@ -79,6 +80,26 @@ def test_several_metrics_have_a_front_and_each_its_figures(outputs: Path) -> Non
     for title in titles_for(own):
         assert len(draw(own, title, look.study.metrics, 1).data) > 0, title
     assert "Pareto front" in titles_for(own)
+
+
+@pytest.mark.parametrize("by", ["fANOVA", "PED-ANOVA"])
+def test_importance_says_whose_it_is_and_which_way_is_better(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by == "PED-ANOVA":
+        monkeypatch.setattr("optuna.importance.FanovaImportanceEvaluator", _missing)
+    own = optuna.create_study(directions=["minimize", "maximize"])
+    for n in range(60):  # good where a is high, bad where b is low
+        drawn = {"a": (n * 7 % 60) / 60, "b": (n * 11 % 60) / 60}
+        value = 10.0 * (drawn["a"] > 0.9) - 20.0 * (drawn["b"] < 0.1) + 0.01 * drawn["a"]
+        ways = dict.fromkeys(drawn, optuna.distributions.FloatDistribution(0, 1))
+        own.add_trial(optuna.trial.create_trial(values=[-value, value], params=drawn, distributions=ways))
+    for of in (0, 1):
+        figure = draw(own, "Importance", ["val/error", "val/mAP_50"], of)
+        assert by in figure.layout.xaxis.title.text
+        assert figure.data[0].y[-1] == ("a" if by == "PED-ANOVA" else "b"), "best trials; all differences"
+
+
+def _missing(**_: object) -> None:
+    raise ImportError("Tried to import 'sklearn'")
 
 
 def test_optuna_s_file_is_not_written_to(outputs: Path) -> None:
