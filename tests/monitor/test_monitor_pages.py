@@ -86,6 +86,35 @@ def test_runs_are_listed_searched_and_noted(open_page: Open, tmp_path: Path) -> 
     assert "Nothing found" in texts(app)
 
 
+def shown(app: Any, place: int = 0) -> Any:
+    """What stands in the cells of a table, which are sorted by their values."""
+    from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
+
+    return convert_arrow_bytes_to_pandas_df(app.dataframe[place].proto.arrow_data.styler.display_values)
+
+
+def test_columns_of_tables_sort_by_their_numbers_and_show_words(open_page: Open, tmp_path: Path) -> None:
+    big = draw_run(tmp_path / "outputs", "big", epochs=12)
+    (big / "train.log").write_bytes(b"x" * 2_000_000)
+    draw_run(tmp_path / "outputs", "bare", epochs=0, age_s=100)
+    draw_study(tmp_path / "outputs")
+    runs = open_page("runs")
+    values = runs.dataframe[0].value.set_index("name")
+    assert values["size"].idxmax() == values["elapsed"].idxmax() == values["last sign"].idxmax() == "big"
+    assert (values.loc["big", "epoch"], values.loc["big", "of"]) == (12, 12)
+    assert shown(runs)["at epoch"].tolist() == ["12", "-"], "no 12.000000"
+    assert [shown(runs)[name][0] for name in ("elapsed", "size")] == ["12m00", "2.1 MB"]
+    assert str(shown(runs)["last sign"][1]) in ("1m40 ago", "1m41 ago", "1m42 ago")
+    study = open_page("studies")
+    values = study.dataframe[0].value
+    assert values.sort_values("lr")["trial"].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert values["epoch"].max() == 9
+    assert "6.31e-05" in shown(study)["lr"].tolist()
+    checkpoints = open_page("checkpoints", {"run": "big"})
+    assert checkpoints.dataframe[0].value["size"].tolist() == [2_000] * 14
+    assert shown(checkpoints)["size"][0] == "2.0 kB"
+
+
 def test_two_runs_are_compared(open_page: Open, tmp_path: Path) -> None:
     draw_run(tmp_path / "outputs", "a", lr=0.01)
     draw_run(tmp_path / "outputs", "b", lr=0.02, best=0.9)

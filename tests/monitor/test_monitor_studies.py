@@ -32,7 +32,7 @@ def test_a_study_is_read_from_its_journal(outputs: Path) -> None:
     rows = leaderboard(look)
     assert rows[0]["trial"] == 5  # of those that ran to the end the one with the highest value
     assert rows[-1]["state"] == "● failed"
-    assert rows[0]["lr"] == "0.001"
+    assert rows[0]["lr"] == pytest.approx(1e-3)
     assert 0 < spared(look).share < 1
     assert repeats_of(look) == []
 
