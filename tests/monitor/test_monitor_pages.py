@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from monitor_files import draw_prediction, draw_run, draw_study, texts
+from PIL import Image
 
 pytest.importorskip("streamlit")
 
@@ -100,6 +101,41 @@ def test_a_gpu_is_shown_where_there_is_one(open_page: Open, tmp_path: Path) -> N
     assert {"**GPU, percent**", "**GPU memory, MB**", "**CPU, percent**"} <= {one.value for one in app.markdown}
 
 
+def test_a_run_s_settings_its_environment_and_its_log(open_page: Open, tmp_path: Path) -> None:
+    run = draw_run(tmp_path / "outputs", "one", lr=0.02)
+    (run / "train.log").write_text("".join(f"line {n}\n" for n in range(500)))
+    app = open_page("run")
+    app.segmented_control(key="view of run").set_value("Configuration").run()
+    table = app.dataframe[0].value.set_index("key")
+    assert table.loc["optimizer.lr", ["value", "default"]].tolist() == ["0.02", "0.0001"]
+    assert "data.tile_size" not in table.index
+    app.toggle(key="only differences").set_value(False).run()
+    assert {"data.tile_size", "optimizer.lr"} <= set(app.dataframe[0].value["key"])
+    app.text_input(key="search settings").set_value("TILE").run()
+    assert all("tile" in key for key in app.dataframe[0].value["key"])
+    app.segmented_control(key="view of run").set_value("Environment").run()
+    assert ("packages.torch", "2.9") in app.dataframe[0].value.itertuples(index=False, name=None)
+    app.segmented_control(key="view of run").set_value("Log").run()
+    assert app.code[0].value.splitlines()[0] == "line 300"
+    assert app.code[0].value.splitlines()[-1] == "line 499"
+
+
+def test_pictures_have_a_slider_over_their_epochs(open_page: Open, tmp_path: Path) -> None:
+    run = draw_run(tmp_path / "outputs", "one")
+    for epoch, colour in ((1, "red"), (3, "blue")):
+        folder = run / "predictions" / f"epoch_{epoch:04d}"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8), colour).save(folder / "val_plot.png")
+    app = open_page("run")
+    app.segmented_control(key="view of run").set_value("Pictures").run()
+    slider = app.select_slider(key="epoch of pictures")
+    assert (slider.options, slider.value) == (["1", "3"], 3)
+    newest = [one.url for one in (app.get("image") or app.get("imgs"))[0].proto.imgs]
+    slider.set_value(1).run()
+    assert not app.exception
+    assert [one.url for one in (app.get("image") or app.get("imgs"))[0].proto.imgs] != newest
+
+
 def test_a_run_that_died_says_so_and_how_to_go_on(open_page: Open, tmp_path: Path) -> None:
     draw_run(tmp_path / "outputs", "dead", state="running", age_s=100)
     said = texts(open_page("run"))
@@ -176,6 +212,11 @@ def test_two_runs_are_compared(open_page: Open, tmp_path: Path) -> None:
     assert set(metrics.columns) == {"a", "b"}
     assert metrics.loc["val/mAP_50", "b"] > metrics.loc["val/mAP_50", "a"]
     assert settings.loc["optimizer.lr"].to_dict() == {"a": "0.01", "b": "0.02"}
+    row, styles = metrics.index.get_loc("val/mAP_50"), app.dataframe[0].proto.arrow_data.styler.styles
+    marked = {name for name in ("a", "b") if f"row{row}_col{metrics.columns.get_loc(name)}" in styles}
+    assert marked == {"b"}, "the better one"
+    coordinates = next(line for one in figures(app) for line in one["data"] if line["type"] == "parcoords")
+    assert [one["label"] for one in coordinates["dimensions"]] == ["lr", "val/mAP_50"]
     app.multiselect[0].set_value(["a", "b", "bare"]).run()
     assert not app.exception
     assert "no completed epoch to compare" in texts(app)
@@ -218,11 +259,26 @@ def test_every_view_of_a_study(open_page: Open, tmp_path: Path, view: str, metri
     assert app.metric[0].value == "8 of 8"
 
 
+def test_a_map_of_too_many_crowns_says_how_many_are_left_out(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cabruca.monitor.crowns.MOST_CROWNS", 20)
+    draw_prediction(tmp_path / "outputs" / "many")
+    app = open_page("crown_map")
+    assert app.metric[0].value == "20"
+    assert "The first 20 crowns are shown; 4 more are in the file" in texts(app)
+
+
 def test_the_map_of_a_prediction_with_and_without_its_picture(open_page: Open, tmp_path: Path) -> None:
     folder = tmp_path / "outputs" / "run" / "predictions"
     draw_prediction(folder)
     app = open_page("crown_map")
     assert app.metric[0].value == "24"
+    assert app.dataframe[0].value.loc[0, ["image", "n_crowns"]].tolist() == ["plot_a.tif", 24], "a row a plot"
+    assert {line["name"].split(" ")[0] for line in figures(app)[0]["data"] if line.get("name")} == {
+        *("cacao_tree", "shade_tree"),
+    }
+    assert "more are in the file" not in texts(app)
     app.slider(key="score of map").set_value(0.9).run()
     assert int(app.metric[0].value) < 24
     shutil.move(folder / "plot_a.tif", tmp_path / "plot_a.tif")
