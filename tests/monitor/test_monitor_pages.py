@@ -192,6 +192,10 @@ def test_columns_of_tables_sort_by_their_numbers_and_show_words(open_page: Open,
     assert (values.loc["big", "epoch"], values.loc["big", "of"]) == (12, 12)
     assert shown(runs)["at epoch"].tolist() == ["12", "-"], "no 12.000000"
     assert [shown(runs)[name][0] for name in ("elapsed", "size")] == ["12m00", "2.1 MB"]
+    for order, first in (("size", "big"), ("name", "bare"), ("best value", "big")):
+        runs.selectbox(key="order of runs").set_value(order).run()
+        assert runs.dataframe[0].value["name"][0] == first
+    runs.selectbox(key="order of runs").set_value("last at work").run()
     assert re.fullmatch(r"\dm\d\d ago", str(shown(runs)["last sign"][1]))
     study = open_page("studies")
     values = study.dataframe[0].value
