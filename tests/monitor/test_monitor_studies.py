@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -13,9 +14,10 @@ from monitor_files import draw_prediction, draw_study, end_of
 from cabruca.errors import CabrucaError, DataError, RunError
 from cabruca.monitor.crowns import find_picture, overview, predictions_of, read_prediction, rings_px
 from cabruca.monitor.map_figure import map_figure
-from cabruca.monitor.optuna_figures import FIGURES, draw, open_study, titles_for
+from cabruca.monitor.optuna_figures import FIGURES, draw, open_study, titles_for, told_of
 from cabruca.monitor.studies import StudyShelf, autopsies_of, leaderboard, repeats_of, rungs_of, spared
 from cabruca.monitor.study_figures import rung_bars, trial_curves, trials_by_state
+from cabruca.study_report.evaluator import evaluator
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,26 @@ def test_optuna_draws_its_figures(outputs: Path, title: str) -> None:
     own = open_study(look.folder.optuna_db, look.study.config.name)
     assert title in titles_for(own)
     assert len(draw(own, title, look.study.metrics).data) > 0
+
+
+def test_importance_counts_what_was_stopped_and_each_figure_says_what_it_is_of(outputs: Path) -> None:
+    look = StudyShelf(outputs).open("studies/drawn")
+    own = open_study(look.folder.optuna_db, "drawn")
+    assert told_of(own, "Slice") == "Of 2 trials that ran to their end; 5 stopped early are left out."
+    assert told_of(own, "Importance").startswith("Of 2 trials that ran to their end and 5 stopped early")
+    assert told_of(own, "Timeline") == "Of all trials."
+    evaluated: list[int] = []
+    judge = evaluator()[1]
+    real = judge.evaluate
+
+    def counted(study: optuna.Study, *rest: object, **more: Any) -> dict[str, float]:
+        evaluated.append(len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))))
+        return real(study, *rest, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(judge), "evaluate", lambda _, *rest, **more: counted(*rest, **more))
+        draw(own, "Importance", look.study.metrics)
+    assert evaluated == [7]
 
 
 def test_several_metrics_have_a_front_and_each_its_figures(outputs: Path) -> None:

@@ -154,9 +154,8 @@ def _optuna(found: StudyLook) -> None:
     figure.update_layout(height=720 if title == "Contour" else 460)
     with st.container(border=True):
         look.chart(figure, f"optuna {title}")
-    st.caption(
-        f"Drawn by Optuna from `{path.name}`. More of it: `{command('ui', 'optuna', '--study', found.folder.path)}`"
-    )
+    more = command("ui", "optuna", "--study", found.folder.path)
+    st.caption(f"{figures.told_of(own, title)} Drawn by Optuna from `{path.name}`. More of it: `{more}`")
 
 
 def _failed(found: StudyLook) -> None:
