@@ -220,7 +220,7 @@ def test_two_runs_are_compared(open_page: Open, tmp_path: Path) -> None:
     marked = {name for name in ("a", "b") if f"row{row}_col{metrics.columns.get_loc(name)}" in styles}
     assert marked == {"b"}, "the better one"
     coordinates = next(line for one in figures(app) for line in one["data"] if line["type"] == "parcoords")
-    assert [one["label"] for one in coordinates["dimensions"]] == ["lr", "val/mAP_50"]
+    assert [one["label"] for one in coordinates["dimensions"]] == ["run", "lr", "val/mAP_50"]
     app.multiselect[0].set_value(["a", "b", "bare"]).run()
     assert not app.exception
     assert "no completed epoch to compare" in texts(app)

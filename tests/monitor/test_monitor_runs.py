@@ -15,6 +15,7 @@ from monitor_files import draw_run, draw_study
 from cabruca.errors import RunError
 from cabruca.monitor.compare import best_places, coordinates_of, curves_of, direction_of, metrics_of, stories_of
 from cabruca.monitor.earlier import pictures_at, steps_with_pictures
+from cabruca.monitor.figures import parallel_figure
 from cabruca.monitor.left import environment_of, pictures_by_epoch, settings_of, tail
 from cabruca.monitor.notes import read_notes, write_notes
 from cabruca.monitor.places import names_of
@@ -236,11 +237,19 @@ def test_settings_that_end_alike_have_a_column_each() -> None:
     settings += ({"optimizer.type": "sgd", "scheduler.type": "plateau", "optimizer.lr": 0.2, "loss.x": 1},)
     stories = [Story(str(n), own, {"epoch": [1], "val/a": [n]}, 0, "val/a") for n, own in enumerate(settings)]
     assert coordinates_of(stories, "val/a") == {
+        "run": ["0", "1"],
         "optimizer.type": ["adam", "sgd"],
         "scheduler.type": ["cosine", "plateau"],
         "lr": [0.1, 0.2],
         "val/a": [0, 1],
     }
+    assert "run" not in coordinates_of(8 * stories, "val/a"), "sixteen names cannot be read"
+
+
+def test_run_names_that_begin_alike_are_told_apart() -> None:
+    names = ["cabruca_20261126_101112", "cabruca_20261126_111213"]
+    (axis,) = parallel_figure({"run": names}, None).data[0].dimensions
+    assert list(axis.ticktext) == ["cabruca…126_101112", "cabruca…126_111213"]
 
 
 @pytest.mark.parametrize(
