@@ -35,6 +35,7 @@ def test_all_ranks_shrink_where_one_runs_short(tmp_path: Path) -> None:
     assert "going on" not in log
 
 
+@pytest.mark.slow
 def test_a_run_that_may_not_shrink_ends_with_advice_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a person gives the command; three more attempts would be allowed."""
     monkeypatch.setattr(ray_train, "recipe_of", lambda _: Recipe(HungryRankOne, lambda _: ()))

@@ -50,6 +50,7 @@ def test_the_map_is_that_of_one_process(cluster: object, tmp_path: Path) -> None
     assert on_workers(image, tmp_path / "lost.gpkg", Told(str(tmp_path / "once"))) == whole
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_lost_again_and_again_is_named(cluster: object, tmp_path: Path) -> None:
     image = write_coordinates(tmp_path / "a.tif", HW)
     with pytest.raises(RunError, match=r"worker \d was lost more often.*--resume"):

@@ -102,6 +102,7 @@ def test_one_trial_at_a_time_and_a_seed_give_the_same_study_twice(done: Study, t
     assert story(twin) == story(done)
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_lengthened_as_if_it_had_been_so_long(done: Study, tmp_path: Path) -> None:
     short = line_study(tmp_path, num_trials=4)
     run(short, dry=False)

@@ -14,6 +14,8 @@ from cabruca.config.study import Study
 from cabruca.distributed.cluster import Cluster
 from cabruca.tracking.study_dir import StudyDir
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
 METRIC = "val/mAP_50"
 
 TRACKING = {"tracking__tensorboard": True, "tracking__mlflow": True, "tracking__wandb": True}
