@@ -195,7 +195,6 @@ def test_columns_of_tables_sort_by_their_numbers_and_show_words(open_page: Open,
     for order, first in (("size", "big"), ("name", "bare"), ("best value", "big")):
         runs.selectbox(key="order of runs").set_value(order).run()
         assert runs.dataframe[0].value["name"][0] == first
-    runs.selectbox(key="order of runs").set_value("last at work").run()
     assert re.fullmatch(r"\dm\d\d ago", str(shown(runs)["last sign"][1]))
     study = open_page("studies")
     values = study.dataframe[0].value
