@@ -269,3 +269,14 @@ class Prediction:
     semantic: Tensor | None
     crown_diameter_px: Tensor | None
     density: Tensor | None
+
+    def on_known_ground(self, known: Tensor) -> Prediction:
+        """Without crowns that nobody can judge: too little of their box is `known`, bool `[H, W]`."""
+        keep = known_share(self.boxes_xyxy_px, known) >= ENOUGH_KNOWN
+        return replace(
+            self,
+            boxes_xyxy_px=self.boxes_xyxy_px[keep],
+            scores=self.scores[keep],
+            labels=self.labels[keep],
+            masks=self.masks if self.masks is None or bool(keep.all()) else self.masks.select(keep),
+        )

@@ -12,7 +12,7 @@
 #
 # CABRUCA_CLUSTER_DIR (~/.cabruca/cluster), CABRUCA_CLUSTER_PORT (6379), CABRUCA_DASHBOARD_PORT (8265),
 # CABRUCA_METRICS_PORT (8080; the second node's is one higher), CABRUCA_NODE_CPUS (half of the machine's, of each node),
-# PYTHON (python: the one that has cabruca).
+# CABRUCA_STOP_TIMEOUT_S (30: then a node that was asked to end is killed), PYTHON (python: the one that has cabruca).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -21,7 +21,8 @@ port=${CABRUCA_CLUSTER_PORT:-6379}
 dashboard_port=${CABRUCA_DASHBOARD_PORT:-8265}
 metrics_port=${CABRUCA_METRICS_PORT:-8080}
 python=${PYTHON:-python}
-second=/tmp/ray_second_$port # its own: two nodes of one folder would unpack a job's files over each other; short: sockets
+patience=${CABRUCA_STOP_TIMEOUT_S:-30}
+second=$folder/second # a link to the second node's own folder: two nodes of one would unpack a job's files over each other
 
 settings() {
   cat <<EOF
@@ -37,7 +38,25 @@ EOF
 
 ray() { "$python" -m ray.scripts.scripts "$@"; }
 
-alive() { [ -f "$folder/$1.pid" ] && kill -0 "$(cat "$folder/$1.pid")" 2>/dev/null; }
+born() { # when a process that runs was started: a number alone may be another's by now
+  if [ -d /proc/self ]; then
+    sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20 }'
+  else
+    ps -o lstart= -p "$1" | tr -s ' ' _
+  fi
+}
+
+wrote_down() { echo "$2 $(born "$2")" >"$folder/$1.pid"; }
+
+alive() { # the process that start wrote down, and no other
+  local pid began
+  [ -f "$folder/$1.pid" ] && read -r pid began <"$folder/$1.pid" && [ -n "$began" ] && [ "$(born "$pid")" = "$began" ]
+}
+
+no_second_folder() {
+  if [ -L "$second" ]; then rm -rf "$(readlink "$second")"; fi
+  rm -f "$second"
+}
 
 free_port() { # what is taken would end a node in a line that nobody finds
   if "$python" -c 'import socket, sys; socket.create_connection(("127.0.0.1", int(sys.argv[1])), 1)' "$1" 2>/dev/null; then
@@ -80,11 +99,15 @@ start() {
   env -u RAY_ADDRESS nohup "$python" -m ray.scripts.scripts start --head --port="$port" --dashboard-host=127.0.0.1 \
     --dashboard-port="$dashboard_port" --metrics-export-port="$metrics_port" "${common[@]}" \
     >"$folder/head.log" 2>&1 </dev/null &
-  echo $! >"$folder/head.pid"
+  wrote_down head $!
   wait_for_nodes 1 head
+  no_second_folder
+  local own
+  own=$(mktemp -d /tmp/ray_XXXXXX) # ours alone, and short: a socket's path has at most 107 bytes
+  ln -s "$own" "$second"
   nohup "$python" "$here/second_node.py" start --address="127.0.0.1:$port" \
-    --metrics-export-port=$((metrics_port + 1)) --temp-dir="$second" "${common[@]}" >"$folder/second.log" 2>&1 </dev/null &
-  echo $! >"$folder/second.pid"
+    --metrics-export-port=$((metrics_port + 1)) --temp-dir="$own" "${common[@]}" >"$folder/second.log" 2>&1 </dev/null &
+  wrote_down second $!
   wait_for_nodes 2 second
   cat <<EOF
 2 nodes at 127.0.0.1:$port
@@ -94,17 +117,31 @@ stop it    $0 stop
 EOF
 }
 
+end() { # a node: it is asked, then killed; neither takes for ever
+  alive "$1" || return 0
+  local pid deadline
+  read -r pid _ <"$folder/$1.pid"
+  kill "$pid" 2>/dev/null || true # ray start --block ends the processes of its node
+  deadline=$((SECONDS + patience))
+  while alive "$1" && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.2; done
+  alive "$1" || return 0
+  echo "local.sh: the $1 node (process $pid) did not end in $patience s; it is killed" >&2
+  kill -KILL "$pid" 2>/dev/null || true # on Linux its processes die with it
+  deadline=$((SECONDS + 5))
+  while alive "$1" && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.2; done
+  alive "$1" || return 0
+  echo "local.sh: process $pid is there still; end it yourself, then cluster/local.sh stop again" >&2
+  return 1
+}
+
 stop() {
-  local node
+  local node left=0
   for node in second head; do
-    if alive "$node"; then
-      kill "$(cat "$folder/$node.pid")" # ray start --block ends the processes of its node
-      while alive "$node"; do sleep 0.2; done
-    fi
-    rm -f "$folder/$node.pid"
+    if end "$node"; then rm -f "$folder/$node.pid"; else left=1; fi
   done
+  [ "$left" -eq 0 ] || return 1
   rm -f "$folder/token"
-  rm -rf "$second"
+  no_second_folder
 }
 
 case "${1:-}" in

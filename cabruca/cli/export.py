@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from cabruca.cli.tables import quiet_option
+
 
 @click.command(short_help="Export the dense heads to ONNX or torch.export.")
 @click.option("--checkpoint", required=True, metavar="CKPT", help="A .pth file from a run's checkpoints folder.")
@@ -18,7 +20,8 @@ import click
 @click.option(
     "--tile-size", type=click.IntRange(min=32), metavar="PX", help="Side of the pictures; default: as trained."
 )
-def export(checkpoint: str, kind: str, out: str, tile_size: int | None) -> int:
+@quiet_option
+def export(checkpoint: str, kind: str, out: str, tile_size: int | None, quiet: bool) -> int:
     """Write backbone, pyramid and the semantic, crown and density heads as one program, and check its numbers.
 
     Crowns (the instance head) cannot be exported: use `cabruca predict` for them.
@@ -26,6 +29,8 @@ def export(checkpoint: str, kind: str, out: str, tile_size: int | None) -> int:
     from cabruca.exporting import export as write
 
     done = write(checkpoint, kind, out, tile_size=tile_size)
+    if quiet:
+        return 0
     click.echo(f"{done.path}: {', '.join(done.outputs)}; differs from the checkpoint by at most {done.off:.0e}")
     click.echo(f"{done.side}: how to feed it")
     for head, why in done.left_out.items():

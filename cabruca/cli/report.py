@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from cabruca.cli.tables import quiet_option
+
 
 @click.command(short_help="Report a map of crowns, a plot and a hectare.")
 @click.argument("map_path", metavar="MAP")
@@ -13,6 +15,7 @@ import click
 @click.option("--image", metavar="TIF", help="The image, to lie behind the map of crowns.")
 @click.option("--json", "json_path", metavar="OUT", help="Write the numbers as JSON as well.")
 @click.option("--shade-radius", type=click.FloatRange(min=0, min_open=True), metavar="M", help="Shade reaches so far.")
+@quiet_option
 def report(  # noqa: PLR0917 (click gives them by name)
     map_path: str,
     plots: str,
@@ -21,6 +24,7 @@ def report(  # noqa: PLR0917 (click gives them by name)
     image: str | None,
     json_path: str | None,
     shade_radius: float | None,
+    quiet: bool,
 ) -> int:
     """Trees, crown diameters, cover, shade and spacing of a map that `cabruca predict` wrote, plot by plot.
 
@@ -31,6 +35,8 @@ def report(  # noqa: PLR0917 (click gives them by name)
     done = write(
         map_path, plots, out, inventory=inventory, image=image, json_path=json_path, shade_radius_m=shade_radius
     )
+    if quiet:
+        return 0
     found = done.whole.values
     click.echo(
         f"{found['cacao_trees']:.0f} cacao and {found['shade_trees']:.0f} shade trees on {found['area_ha']:.2f} ha, "

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from cabruca.config.space_check import tried
+from cabruca.config.study_folds import check_mean
 from cabruca.config.study_trial import configured
 from cabruca.errors import ConfigError
 
@@ -23,6 +24,7 @@ def check_study(study: Study) -> None:
     for metric in study.metrics:
         if "/" not in metric:
             raise ConfigError(f"metric: {metric} is no full name; did you mean 'val/{metric}'?")
+    check_mean(config, training.monitor_metric)
     if config.metric is not None and not config.modes and study.metrics != (training.monitor_metric,):
         raise ConfigError(
             f"mode is missing: {study.metrics[0]} is not the configuration's monitor, {training.monitor_metric}; write "

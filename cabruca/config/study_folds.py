@@ -75,6 +75,19 @@ def check_folds(study: StudyConfig) -> None:
         raise ValueError("folds and repeat_best both train a trial again; leave one of them out")
 
 
+def check_mean(study: StudyConfig, monitor: str) -> None:
+    """A study that names no metric compares by the base configuration's monitor.
+
+    Raises:
+        ConfigError: that has no mean over the folds.
+    """
+    if study.folds is not None and not study.metrics and not monitor.startswith("val/"):
+        raise ConfigError(
+            f"folds: the monitor {monitor} has no mean over the folds, and the study names no metric; write one that "
+            "begins with val/"
+        )
+
+
 def with_fold(config: Config, fold: Mapping[str, str]) -> Config:
     """A trial's configuration on one fold. All folds take as many epochs, so early stopping is off."""
     data = config.data.model_copy(update={key: fold[key] for key in KEYS})

@@ -156,12 +156,12 @@ def predict_on_workers(
     """
     request = make_request(images, out, options)
     check_output(request, resume=resume)
-    if (done := finished(request, Path(checkpoint), resume=resume)) is not None:
-        return done
     trained = load_trained(checkpoint)  # before seconds go into a cluster
     plan = make_plan(request, trained.config, trained.spec, trained.facts, checkpoint=Path(checkpoint))
     check_heads(plan, trained.config.model.heads)
     del trained
+    if (done := finished(plan, resume=resume)) is not None:
+        return done
     config = config_from_dict({"device": device, "experiment_name": "predict"})
     config = config.model_copy(update={"distributed": distributed})
     with cluster_for(config):

@@ -48,17 +48,20 @@ def overlapping(a: Trees, b: Trees) -> tuple[Ints, Ints]:
 
 
 def box_shares(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """Intersection `[N]` of boxes `[N, 4]` pair by pair, and the areas of the smaller ones."""
-    sides = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0)
-    smaller = np.minimum((a[:, 2:] - a[:, :2]).prod(axis=1), (b[:, 2:] - b[:, :2]).prod(axis=1))
-    return sides.prod(axis=1), smaller
+    """Intersection of boxes `[..., 4]`, pair by pair, and the areas of the smaller ones, both `[...]`."""
+    sides = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0)
+    return np.asarray(sides.prod(axis=-1)), np.minimum(_areas(a), _areas(b))
 
 
 def box_iou(a: Floats, b: Floats) -> Floats:
-    """Intersection over union `[N]` of boxes `[N, 4]`, pair by pair."""
+    """Intersection over union `[...]` of boxes `[..., 4]`, pair by pair; of `[N, 1, 4]` and `[M, 4]` all with all."""
     both, _ = box_shares(a, b)
-    either = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - both
+    either = _areas(a) + _areas(b) - both
     return np.asarray(np.divide(both, either, out=np.zeros_like(both), where=either > 0))
+
+
+def _areas(boxes: Floats) -> Floats:
+    return np.asarray((boxes[..., 2:] - boxes[..., :2]).prod(axis=-1))
 
 
 def crown_iou(a: Trees, b: Trees, rows: Ints, columns: Ints) -> Floats:

@@ -94,8 +94,8 @@ def picture_records(
         min_visible_share: a crown cut by the core's edge takes part while this share of it lies inside.
     """
     out = []
-    for b, found in enumerate(predictions):
-        core = batch.cores_xyxy_px[b]
+    for b, core in enumerate(batch.cores_xyxy_px):
+        found = predictions[b].on_known_ground(batch.known[b].cpu())
         crowns = batch.crowns[b]
         regions = crowns.ignored.to("cpu")
         truth = _Raw(

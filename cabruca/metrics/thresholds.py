@@ -16,13 +16,12 @@ import numpy.typing as npt
 
 from cabruca.ground import Floats, Ints
 from cabruca.metrics.counts import count_accuracy
+from cabruca.metrics.matching import MATCH_IOU, box_iou, box_shares
 from cabruca.metrics.records import CrownSet, PictureRecord
 
 ChosenBy = Literal["count", "f1"]
 CHOSEN_BY: ChosenBy = "count"
 """What a score is chosen by where nothing else is asked for. See docs/metrics.md for why, with numbers."""
-
-MATCH_IOU = 0.5
 
 Bools = npt.NDArray[np.bool_]
 
@@ -136,7 +135,8 @@ def _picture(record: PictureRecord, label: int) -> tuple[Floats, Bools, Bools, B
     right = _taken(found, _corners(record.truth)[record.truth.labels == label])
     regions = _corners(record.ignored)[np.isin(record.ignored.labels, (0, label))]
     area = (found[:, 2:] - found[:, :2]).prod(axis=1)
-    inside = _shared(found, regions).max(axis=1, initial=0) >= MATCH_IOU * np.maximum(area, 1e-9)
+    shared, _ = box_shares(found[:, None], regions)
+    inside = shared.max(axis=1, initial=0) >= MATCH_IOU * np.maximum(area, 1e-9)
     return record.found.scores[own], right, ~right & ~inside, record.found.counted[own]
 
 
@@ -145,21 +145,13 @@ def _taken(found: Floats, true: Floats) -> Bools:
     right = np.zeros(len(found), dtype=np.bool_)
     if len(true) == 0:
         return right
-    both = _shared(found, true)
-    areas = [(b[:, 2:] - b[:, :2]).prod(axis=1) for b in (found, true)]
-    iou = both / np.maximum(areas[0][:, None] + areas[1][None] - both, 1e-9)
+    iou = box_iou(found[:, None], true)
     for d in np.flatnonzero(iou.max(axis=1) >= MATCH_IOU - 1e-9).tolist():
         best = int(iou[d].argmax())
         if iou[d, best] >= MATCH_IOU - 1e-9:
             right[d] = True
             iou[:, best] = -1.0
     return right
-
-
-def _shared(a: Floats, b: Floats) -> Floats:
-    """Intersection `[N, M]` of boxes."""
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    return np.asarray(np.maximum(sides, 0).prod(axis=2))
 
 
 def _corners(crowns: CrownSet) -> Floats:

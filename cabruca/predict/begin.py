@@ -43,11 +43,11 @@ def predict(
     """
     request = make_request(images, out, options)
     check_output(request, resume=resume)
-    if (done := finished(request, Path(checkpoint), resume=resume)) is not None:
-        return done
     trained = load_trained(checkpoint)
     plan = make_plan(request, trained.config, trained.spec, trained.facts, checkpoint=Path(checkpoint))
     check_heads(plan, trained.config.model.heads)
+    if (done := finished(plan, resume=resume)) is not None:
+        return done
     set_threads(thread_budget(1))  # a thread reads ahead
     runtime = Runtime.single(choose_device(device))
     return run(plan, InProcess(TrainedNetwork(trained, runtime, nms_iou=plan.nms_iou)), watcher)

@@ -34,6 +34,12 @@ def state_of(out: Path) -> Path:
     return folder_of(out) / "state.json"
 
 
+def changed(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What differs, for people; empty where nothing does."""
+    other = sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k))
+    return ", ".join(f"{k}: {then.get(k)} then, {now.get(k)} now" for k in other)
+
+
 def remove_left(out: Path) -> None:
     """Remove what a kill left of the working folder of a finished map."""
     shutil.rmtree(_done(folder_of(out)), ignore_errors=True)
@@ -130,12 +136,10 @@ class Journal:
             raise self._damaged("state.json is no JSON") from error
         if not isinstance(state, dict):
             raise self._damaged("state.json holds no state")
-        before = state.get("job", {})
-        other = sorted(k for k in self._job.keys() | before.keys() if self._job.get(k) != before.get(k))
+        other = changed(state.get("job", {}), self._job)
         if other:
-            told = ", ".join(f"{k}: {before.get(k)} then, {self._job.get(k)} now" for k in other)
             raise RunError(
-                f"'{self.folder}' was begun with other settings ({told}); go on with those, or remove the folder"
+                f"'{self.folder}' was begun with other settings ({other}); go on with those, or remove the folder"
             )
         return state
 

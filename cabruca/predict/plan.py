@@ -112,19 +112,29 @@ class Plan:
             self.max_detections * self.spec.room(hw)
         )
 
+    def settings(self) -> dict[str, str]:
+        """What a map of these images by this checkpoint depends on, name -> text; the finished map holds them."""
+        request = self.request
+        aoi = "" if request.aoi is None else hashlib.sha256(request.aoi.read_bytes()).hexdigest()
+        return _texts({
+            "gsd": request.gsd, "tile_size": self.tile_size, "overlap": request.overlap, "batch_size": self.batch_size,
+            "aoi": aoi, "score": dict(self.score), "merge_iou": self.merge_iou,
+            "merge_containment": self.merge_containment, "nms_iou": self.nms_iou, "simplify_px": request.simplify_px,
+            "raster_out": request.raster_out is not None,
+        })  # fmt: skip
+
     def job(self) -> dict[str, str]:
         """Everything that the result depends on, name -> text."""
-        request = self.request
-        stats = [(str(Path(i).absolute()), Path(i).stat().st_size, Path(i).stat().st_mtime_ns) for i in request.images]
-        aoi = "" if request.aoi is None else hashlib.sha256(request.aoi.read_bytes()).hexdigest()
-        numbers = {
-            "images": stats, "gsd": request.gsd, "tile_size": self.tile_size, "overlap": request.overlap,
-            "batch_size": self.batch_size, "aoi": aoi, "score": dict(self.score), "merge_iou": self.merge_iou,
-            "merge_containment": self.merge_containment, "nms_iou": self.nms_iou, "simplify_px": request.simplify_px,
-            "raster_out": request.raster_out is not None, "checkpoint": self.sha256, "input": self.spec.to_dict(),
-            "facts": asdict(self.facts), "gdal": gdal_version(),
-        }  # fmt: skip
-        return {name: json.dumps(value) for name, value in numbers.items()}
+        images = map(Path, self.request.images)
+        stats = [(str(i.absolute()), i.stat().st_size, i.stat().st_mtime_ns) for i in images]
+        return self.settings() | _texts({
+            "images": stats, "checkpoint": self.sha256, "input": self.spec.to_dict(), "facts": asdict(self.facts),
+            "gdal": gdal_version(),
+        })  # fmt: skip
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: json.dumps(value) for name, value in values.items()}
 
 
 def make_plan(

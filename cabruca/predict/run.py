@@ -198,8 +198,8 @@ class _Scene:
     def _finish(self) -> None:
         plan = self._plan
         self._keep(*self._sweep.finish())
-        score = json.dumps(dict(plan.score))
-        row = self._sweep.plot_row(score=score, checkpoint=plan.checkpoint, sha256=plan.sha256)
+        score, settings = json.dumps(dict(plan.score)), json.dumps(plan.settings())
+        row = self._sweep.plot_row(score=score, checkpoint=plan.checkpoint, sha256=plan.sha256, settings=settings)
         if self._sweep.totals.known_px == 0:
             self._watcher.say(f"'{row['image']}' shows nothing but NoData where it was looked at: no crown, 0 ha")
         height, width = self._scene.grid.hw

@@ -115,7 +115,7 @@ class Sweep:
             scaled = affinity.affine_transform(piece, [OUTLINE_PX, 0, 0, OUTLINE_PX, x0, y0])
             self.band.append(scaled.intersection(whole))
 
-    def plot_row(self, *, score: str, checkpoint: str, sha256: str) -> Row:
+    def plot_row(self, *, score: str, checkpoint: str, sha256: str, settings: str) -> Row:
         """The row of the whole raster."""
         ground = self.ground if self.area is None else self.ground.intersection(self.area)
         metres = self.picture.metres
@@ -128,6 +128,7 @@ class Sweep:
             "score": score,
             "checkpoint": checkpoint,
             "checkpoint_sha256": sha256,
+            "settings": settings,
             "wkb": to_map(_polygons(ground), self.picture).wkb_hex,
         }
 

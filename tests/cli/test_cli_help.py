@@ -72,6 +72,20 @@ def test_every_flag_has_help_and_is_documented(name: str) -> None:
                 assert parameter.opts[0] in text, f"{name} {parameter.opts} in docs/command_line.md"
 
 
+LOOKS = {"compare", "monitor", "ui", "list", "show", "status", "best"}
+"""Commands whose output is their purpose."""
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - LOOKS))
+def test_what_does_something_can_do_it_quietly(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    inner = command.commands if isinstance(command, click.Group) else {name: command}
+    for own, one in inner.items():
+        if own not in LOOKS:
+            assert one is not None
+            assert "--quiet" in {o for p in one.params for o in p.opts}, f"{name} {own}"
+
+
 def test_version() -> None:
     assert CliRunner().invoke(main, ["--version"]).output == f"cabruca {__version__}\n"
     done = subprocess.run([sys.executable, "-m", "cabruca", "--version"], capture_output=True, text=True, check=True)

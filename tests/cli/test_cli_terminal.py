@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,6 +134,21 @@ def test_quiet_check_says_what_must_be_mended(outputs: Path) -> None:
     told = [line for line in loud.stdout.splitlines() if line.lstrip().startswith(("warning:", "error:"))]
     assert quiet.stdout.splitlines() == told
     assert 0 < len(told) < len(loud.stdout.splitlines())
+
+
+def test_report_and_export_write_the_same_and_say_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = SimpleNamespace(values={"cacao_trees": 3.0, "shade_trees": 1.0, "area_ha": 0.5})
+    written = SimpleNamespace(whole=whole, plots=(), files=(tmp_path / "report.html",))
+    exported = SimpleNamespace(path="d.onnx", side="d.onnx.json", outputs=("semantic",), off=0.0, left_out={"a": "b"})
+    asked: list[Any] = []
+    monkeypatch.setattr("cabruca.predict.report.report", lambda *given, **more: asked.append((given, more)) or written)
+    monkeypatch.setattr("cabruca.exporting.export", lambda *given, **more: asked.append((given, more)) or exported)
+    for words in (["report", "m.gpkg"], ["export", "--checkpoint", "c.pth", "--format", "onnx", "--out", "d.onnx"]):
+        loud, quiet = (CliRunner().invoke(main, [*words, *more]) for more in ([], ["--quiet"]))
+        assert (loud.exit_code, quiet.exit_code) == (0, 0), loud.output + quiet.output
+        assert loud.stdout
+        assert (quiet.stdout, quiet.stderr) == ("", "")
+        assert asked.pop() == asked.pop()
 
 
 def test_evaluate_gives_its_numbers_on_stdout_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,6 +157,13 @@ def test_the_image_is_made_of_files_that_are_there() -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_no_text_promises_a_published_port_of_the_dashboard() -> None:
+    """It is on 127.0.0.1 of its container, where a port that docker publishes finds nobody."""
+    for path in (CLUSTER / "Dockerfile", *CLUSTER.rglob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"):
+        assert not re.search(r"(?:-p|--publish)[ =]*[\w.:]*:8265\b", path.read_text()), path
+    assert "--network host" in (CLUSTER / "Dockerfile").read_text()
+
+
 def test_the_readme_names_every_file() -> None:
     text = (CLUSTER / "README.md").read_text()
     for path in CLUSTER.rglob("*"):

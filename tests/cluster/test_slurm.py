@@ -47,7 +47,7 @@ if [ "$1 $2" = "show hostnames" ]; then printf '%s\\n' $FAKE_NODES; fi
 """
 
 HOSTNAME = """#!/usr/bin/env bash
-echo "127.0.0.1 10.0.0.7"
+if [ "$1" = --ip-address ]; then echo "${FAKE_IP-10.0.0.7}"; else echo "${FAKE_IPS-} "; fi
 """
 
 RAY = """#!/usr/bin/env bash
@@ -124,7 +124,7 @@ def test_a_head_the_others_then_the_command(slurm: Slurm) -> None:
     assert "--head" in starts[0]
     assert f"--port={port}" in starts[0]
     assert "--dashboard-host=127.0.0.1" in starts[0]
-    assert all(f"--address=127.0.0.1:{port}" in line for line in starts[1:])
+    assert all(f"--address=10.0.0.7:{port}" in line for line in starts[1:])
     steps = [line for line in told if line.startswith("srun") and "ray start" in line]
     assert "--nodelist=node-a" in steps[0]
     assert "--exclude=node-a" in steps[1]
@@ -133,10 +133,40 @@ def test_a_head_the_others_then_the_command(slurm: Slurm) -> None:
     assert {line for line in told if line.startswith("cpus")} == {"cpus 1"}
     modes = [line for line in told if line.startswith("mode")]
     assert modes[0] == "mode token address none", "a head that finds an address joins that"
-    assert set(modes[1:]) == {f"mode token address 127.0.0.1:{port}"}
-    assert f"cabruca train --config a b.yaml --workers 8 at 127.0.0.1:{port}" in told
+    assert set(modes[1:]) == {f"mode token address 10.0.0.7:{port}"}
+    assert f"cabruca train --config a b.yaml --workers 8 at 10.0.0.7:{port}" in told
     assert told.count("ray ends") == 3
     assert not list((slurm.folder / "home").rglob("token"))
+
+
+@pytest.mark.parametrize(
+    ("named", "every", "head"),
+    [
+        ("127.0.1.1 10.0.0.7", "192.168.0.2", "10.0.0.7"),
+        ("fe80::1%eth0 ::1 2001:db8::7 10.0.0.7", "", "10.0.0.7"),
+        ("127.0.1.1", "192.168.0.2 172.17.0.1 2001:db8::7", "192.168.0.2"),
+        ("::1 127.0.0.1", "2001:db8::7", None),
+    ],
+)
+def test_the_head_is_at_an_address_that_the_others_reach(
+    slurm: Slurm, named: str, every: str, head: str | None
+) -> None:
+    slurm.environment |= {"FAKE_IP": named, "FAKE_IPS": every, "FAKE_NODES": "node-a"}
+    job = slurm.start("train", "--config", "c.yaml")
+    output, _ = job.communicate(timeout=60)
+    if head is None:
+        assert job.returncode == 1
+        assert "node node-a names no IPv4 address but loopback ones; set CABRUCA_HEAD_IP" in output
+        assert not any(line.startswith("ray") for line in slurm.told())
+        return
+    assert job.returncode == 0, output
+    assert any(f"--node-ip-address={head} " in line for line in slurm.told())
+
+
+def test_the_head_s_address_may_be_given(slurm: Slurm) -> None:
+    slurm.environment |= {"CABRUCA_HEAD_IP": "192.168.9.9", "FAKE_NODES": "node-a"}
+    output, _ = slurm.start("train", "--config", "c.yaml").communicate(timeout=60)
+    assert "head node-a (192.168.9.9:" in output
 
 
 @pytest.mark.parametrize(("sent", "again"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
@@ -199,6 +229,7 @@ def test_its_steps_train_on_two_real_nodes(tmp_path: Path) -> None:
     }
     slurm = Slurm(tmp_path, "node-a node-b", programs)
     slurm.environment |= {
+        "CABRUCA_HEAD_IP": "127.0.0.1",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "GLOO_SOCKET_IFNAME": "lo",
         "PYTHONPATH": os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests" / "support"])),

@@ -47,6 +47,10 @@ def test_other_folds_are_another_study(tmp_path: Path) -> None:
     [
         ({"scheduler": {"type": "asha"}}, "write scheduler: {type: none}"),
         ({"metric": "train/loss", "mode": "min"}, "metric train/loss has no mean over the folds"),
+        (
+            {"metric": None, "mode": None, "set": {"training.monitor_metric": "train/total_loss"}},
+            r"the monitor train/total_loss has no mean .*, and the study names no metric; write one .* with val/",
+        ),
         ({"workers_per_trial": 2}, "folds need workers_per_trial: 1"),
         ({"repeat_best": {"top": 1}}, "leave one of them out"),
         ({"folds": "nowhere.json"}, "is neither in the working directory nor beside"),

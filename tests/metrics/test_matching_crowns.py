@@ -7,9 +7,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from surveyed import metrics_of, placed, seen_as
+from torchvision.ops import box_iou as torchvision_box_iou
 
-from cabruca.metrics.matching import best_pairs, overlap_metrics, species_metrics
+from cabruca.metrics.matching import best_pairs, box_iou, overlap_metrics, species_metrics
 
 DISCS = [(30.0, 40.0, 14.0, 1), (64.0, 90.0, 18.0, 2), (100.0, 30.0, 10.0, 1), (104.0, 104.0, 16.0, 1)]
 
@@ -23,6 +25,18 @@ def test_the_matching_is_the_best_of_all(seed: int) -> None:
     assert len(set(rows[chosen])) == len(set(columns[chosen])) == len(chosen)
     best = max(sum(gain[i, j] for i, j in enumerate(p)) for p in itertools.permutations(range(6), 5))
     assert gain[rows[chosen], columns[chosen]].sum() == pytest.approx(best)
+
+
+def test_box_iou_is_torchvision_s_pair_by_pair_and_all_with_all() -> None:
+    corners = np.random.default_rng(2).uniform(0, 40, (19, 2, 2))
+    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    boxes[3] = [5, 5, 5, 9]  # no area
+    found, true = boxes[:12], boxes[12:]
+    wanted = torchvision_box_iou(torch.from_numpy(found), torch.from_numpy(true)).numpy()
+    assert box_iou(found[:, None], true) == pytest.approx(wanted)
+    assert box_iou(found[:7], true) == pytest.approx(wanted.diagonal())
+    assert box_iou(found[:0, None], true).shape == (0, 7)
+    assert box_iou(found[:, None], true[:0]).shape == (12, 0)
 
 
 def test_species_by_hand() -> None:

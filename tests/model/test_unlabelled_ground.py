@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 import torch
-from drawn import SPEC, drawn_sample, light_config
+from drawn import SPEC, crowns_of, drawn_sample, light_config, perfect
+from surveyed import metrics_of
 
 from cabruca.model.build import build_model
 from cabruca.model.segmenter import Segmenter
@@ -58,6 +59,49 @@ def instance_head_draw(monkeypatch: pytest.MonkeyPatch, seen: list[torch.Tensor]
 
     monkeypatch.setattr(module, "sample_balanced", spy)
     return real
+
+
+LEFT = torch.tensor([[x, y, x + 20.0, y + 20.0] for x in (0.0, 12.0, 24.0) for y in (0.0, 30.0, 60.0, 100.0)])
+RIGHT = LEFT + torch.tensor([70.0, 0.0, 70.0, 0.0])
+
+
+def box_losses(model: Segmenter, batch: Batch, *proposals: torch.Tensor) -> torch.Tensor:
+    """Of the box head with these proposals: classes and offsets."""
+    rois = [model.instance._sample(torch.cat(proposals).double(), batch, 0)]
+    return model.instance._box_losses(model.backbone(model.normalised(batch)), batch, rois)
+
+
+def test_the_box_head_is_not_punished_for_proposals_on_unlabelled_ground(model: Segmenter) -> None:
+    """With them its loss is to the last bit what it is without; on labelled ground they are background."""
+    model.train()
+    sample = drawn_sample([(30, 40, 14, 1)])
+    rois = model.instance._sample(torch.cat([LEFT, RIGHT]).double(), doubled(half(sample)), 0)
+    assert set(rois.labels.tolist()) == {0, 1}
+    assert bool((rois.boxes_xyxy_px[:, 0] < 64).all())
+    left, whole = doubled(half(sample)), doubled(sample)
+    assert torch.equal(box_losses(model, left, LEFT, RIGHT), box_losses(model, left, LEFT))
+    assert not torch.allclose(box_losses(model, whole, LEFT, RIGHT), box_losses(model, whole, LEFT))
+    loss = box_losses(model, doubled(half(drawn_sample([]))), RIGHT)
+    loss.sum().backward()
+    weight = model.instance.box_predictor.cls_score.weight
+    assert (float(loss.detach().sum()), float(weight.grad.abs().sum())) == (0.0, 0.0)
+    model.zero_grad()
+
+
+@pytest.mark.parametrize(("x", "y", "wrong"), [(100, 40, False), (30, 100, True)])
+def test_the_evaluator_holds_no_crown_on_unlabelled_ground_against_it(x: float, y: float, *, wrong: bool) -> None:
+    """It is surer of a crown that no truth has: a false positive on labelled ground, elsewhere nothing at all."""
+    sample = drawn_sample([(30, 40, 14, 1)], gsd_m=1.0)
+    both = crowns_of([(x, y, 14, 1), (30, 40, 14, 1)])
+    found = dataclasses.replace(
+        perfect(sample), boxes_xyxy_px=both.boxes_xyxy_px, labels=both.labels, masks=both.masks,
+        scores=torch.tensor([0.95, 0.9]),
+    )  # fmt: skip
+    out = metrics_of([(half(sample), found)])
+    assert out["mAP_50"] == pytest.approx(0.5 if wrong else 1.0)
+    assert out["total_count"] == (2 if wrong else 1)
+    assert out["cacao_precision"] == (0.5 if wrong else 1.0)
+    assert out["stem_density_per_ha"] == pytest.approx((2 if wrong else 1) * 1e4 / (128 * 64))
 
 
 def test_nothing_is_found_on_unlabelled_ground(model: Segmenter) -> None:

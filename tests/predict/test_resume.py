@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,6 @@ from cabruca.predict.pool import InProcess
 from cabruca.predict.run import run
 from cabruca.predict.scenes import check_output
 from cabruca.predict.watcher import Silent
-from cabruca.train.sidecar import sha256_of
 
 HW = (200, 220)
 RNG = np.random.default_rng(5)
@@ -248,29 +248,50 @@ def test_a_folder_for_rasters_that_is_a_file_is_said_before_the_work(tmp_path: P
 
 @pytest.mark.parametrize("out", ["x.gpkg", "x.geojson", "x.fgb"])
 def test_a_finished_map_is_compared_with_what_is_asked_for(tmp_path: Path, out: str) -> None:
-    checkpoint = tmp_path / "c.pth"
-    checkpoint.write_bytes(b"weights")
-    plan = dataclasses.replace(a_plan(tmp_path, out), sha256=sha256_of(checkpoint))
+    plan = dataclasses.replace(a_plan(tmp_path, out), checkpoint="c.pth", sha256="a" * 64)
     done = run(plan, InProcess(Perfect(DISCS, HW)))
-    assert finished(plan.request, checkpoint, resume=False) is None
-    again = finished(plan.request, checkpoint, resume=True)
+    assert finished(plan, resume=False) is None
+    again = finished(plan, resume=True)
     assert again is not None
     assert (again.crowns, again.area_ha, again.rasters) == (done.crowns, pytest.approx(done.area_ha), done.rasters)
     other = dataclasses.replace(plan.request, images=plan.request.images[:1])
     with pytest.raises(RunError, match=r"is finished and shows .*b.tif, not .*a.tif; choose another --out"):
-        finished(other, checkpoint, resume=True)
-    checkpoint.write_bytes(b"other weights")
-    with pytest.raises(RunError, match=r"was made by a checkpoint of sha256 \w{12}, and .* has \w{12}; choose"):
-        finished(plan.request, checkpoint, resume=True)
+        finished(dataclasses.replace(plan, request=other), resume=True)
+    with pytest.raises(RunError, match=r"made by a checkpoint of sha256 a{12}, and 'c.pth' has b{12}; choose"):
+        finished(dataclasses.replace(plan, sha256="b" * 64), resume=True)
+    with pytest.raises(RunError, match=r"other settings \(score: .*0\.5} then, .*0\.1} now\); ask for those, choose"):
+        finished(dataclasses.replace(plan, score={"cacao_tree": 0.5, "shade_tree": 0.1}), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"gsd": "native"}, 'gsd: "match" then, "native" now'),
+        ({"overlap": 36}, "overlap: 37 then, 36 now"),
+        ({"aoi": Path(__file__)}, 'aoi: "" then, "'),
+        ({"simplify_px": 0.0}, "simplify_px: "),
+        ({"raster_out": None}, "raster_out: true then, false now"),
+    ],
+)
+def test_a_finished_map_is_not_one_of_other_settings(
+    undisturbed: tuple[Path, list[Any]], asked: dict[str, Any], said: str
+) -> None:
+    plan = a_plan(undisturbed[0], "whole.gpkg")
+    plan = dataclasses.replace(plan, request=dataclasses.replace(plan.request, raster_out=Path("elsewhere")))
+    assert finished(plan, resume=True) is not None, "rasters may lie in another folder by now"
+    other = dataclasses.replace(plan, request=dataclasses.replace(plan.request, **asked))
+    with pytest.raises(RunError, match=r"with other settings \(" + re.escape(said)):
+        finished(other, resume=True)
+    with pytest.raises(RunError, match=r"with other settings \(tile_size: 96 then, 128 now\)"):
+        finished(dataclasses.replace(plan, tile_size=128), resume=True)
 
 
 @pytest.mark.parametrize(
     "content", [b"hello", b'{"type": "FeatureCollection", "features": []}', b"<OGRVRTDataSource/>"]
 )
 def test_what_is_no_map_is_no_finished_map(tmp_path: Path, content: bytes) -> None:
-    plan, checkpoint = a_plan(tmp_path, "x.gpkg"), tmp_path / "c.pth"
-    checkpoint.write_bytes(b"weights")
+    plan = a_plan(tmp_path, "x.gpkg")
     plan.request.out.write_bytes(content)
     with pytest.raises(RunError, match=r"is there and .*; choose another --out, or remove it") as caught:
-        finished(plan.request, checkpoint, resume=True)
+        finished(plan, resume=True)
     assert "\n" not in str(caught.value)

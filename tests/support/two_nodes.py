@@ -55,7 +55,7 @@ class Nodes:
 
     def processes(self, node: str) -> set[int]:
         """Of `head` or `second`: every process that belongs to it."""
-        block = psutil.Process(int((self.folder / f"{node}.pid").read_text()))
+        block = psutil.Process(int((self.folder / f"{node}.pid").read_text().split()[0]))
         return {block.pid, *(child.pid for child in block.children(recursive=True))}
 
     def session(self) -> Path:
