@@ -207,8 +207,8 @@ class Stitcher:
 
 
 def _best(spans: Sequence[Span], among: Sequence[int], centre: float, length: int) -> list[int]:
-    """Of the windows `among` those along one axis the one whose edges are farthest from `centre`; the raster's own edges
-    cut nothing. Empty for none."""
+    """Of the windows `among` those along one axis the one whose edges are farthest from `centre` (the raster's own
+    edges cut nothing); none of none."""
 
     def clearance(k: int) -> float:
         before = centre - spans[k].start if spans[k].start > 0 else math.inf
