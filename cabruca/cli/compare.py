@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +32,11 @@ def compare(runs: Sequence[str], output_dir: str, metrics: Sequence[str], as_jso
     from cabruca.tracking.comparison import compare as compare_stories
     from cabruca.tracking.runs import find_run, read_story
 
-    found = compare_stories([read_story(find_run(run, output_dir)) for run in runs], metrics)
+    stories = [read_story(find_run(run, output_dir)) for run in runs]
+    names = [story.name for story in stories]
+    alike = {name for name in names if names.count(name) > 1}  # each of these as it was asked for
+    stories = [replace(one, name=run) if one.name in alike else one for one, run in zip(stories, runs, strict=True)]
+    found = compare_stories(stories, metrics)
     if as_json:
         say_json(found.to_dict())
     else:

@@ -1,4 +1,4 @@
-"""Which parameters of a study made the difference: Optuna's fANOVA over its trials."""
+"""Which parameters of a study made the difference: one of Optuna's evaluators over its trials."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
 from cabruca.config.study import Study
 from cabruca.distributed.study_storage import distributions
+from cabruca.study_report.evaluator import Importances, evaluator
 from cabruca.tracking.study_state import StudyState
 
 LEAST_TRIALS = 8
@@ -24,13 +24,10 @@ MOST_TRIALS = 500
 _log = logging.getLogger("cabruca.distributed")
 
 
-def importances(study: Study, state: StudyState) -> dict[str, float]:
-    """Parameter -> share of the variance of the first metric that it explains, largest first, summing to 1; empty
-    where trials are few or all equal, or the library that it takes is missing.
+def importances(study: Study, state: StudyState) -> Importances:
+    """Share of the first metric's differences that each parameter explains; empty where trials are few or all equal.
 
-    fANOVA (Hutter et al. 2014, "An efficient approach for assessing hyperparameter importance"), which needs
-    scikit-learn; without it PED-ANOVA (Watanabe et al. 2023). Finished and stopped trials count, each with its best
-    value; parameters that not every trial has are left out.
+    Finished and stopped trials count, each with its best value; parameters that not every trial has may be left out.
     """
     wanted = distributions(study.space)
     sign = study.directions[0]
@@ -40,13 +37,14 @@ def importances(study: Study, state: StudyState) -> dict[str, float]:
         own.add_trials(_trials(study, state, wanted))
         values = {trial.value for trial in own.get_trials(deepcopy=False)}
         if len(own.get_trials(deepcopy=False)) < LEAST_TRIALS or len(values) < 2:
-            return {}
+            return Importances()
         try:
-            found = optuna.importance.get_param_importances(own, evaluator=_evaluator())
-            return {name: float(share) for name, share in found.items()}
+            by, judge = evaluator()
+            found = optuna.importance.get_param_importances(own, evaluator=judge)
+            return Importances({name: float(share) for name, share in found.items()}, by)
         except (ImportError, ValueError, RuntimeError) as error:
             _log.debug("importance is not known: %s", error)
-            return {}
+            return Importances()
 
 
 @contextlib.contextmanager
@@ -69,10 +67,3 @@ def _trials(study: Study, state: StudyState, wanted: dict[str, BaseDistribution]
         params = study.space.encode(trial.params)
         out.append(optuna.trial.create_trial(value=best.value, params=params, distributions=own))
     return out
-
-
-def _evaluator() -> BaseImportanceEvaluator:
-    try:
-        return FanovaImportanceEvaluator(seed=0)
-    except ImportError:
-        return PedAnovaImportanceEvaluator()

@@ -5,7 +5,6 @@ torchvision's pooler and predictors; own sampling and losses, a value per pictur
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -175,15 +174,14 @@ class InstanceHead(nn.Module):
         maps: list[Tensor],
         batch: Batch,
         *,
-        max_detections: int,
+        max_detections: Sequence[int],
         nms_iou: float,
         room: Sequence[float] | None = None,
     ) -> list[Detections]:
-        """The crowns of each picture, at most `max_detections`, in pixels of the picture.
+        """The crowns of each picture, at most `max_detections` `[B]`, in pixels of the picture.
 
-        `room`: `[B]`, so many times the proposals and crowns are kept; None: once.
+        `room`: `[B]`, areas in training windows: so many times the proposals are looked at; None: once.
         """
-        room = room or [1.0] * len(batch)
         found = self.rpn(maps)
         proposals = self.rpn.proposals(found, batch.sizes_hw_px, room, wanted=max_detections)
         logits, offsets = self._read_boxes(maps, proposals, batch.images.shape[-2:])
@@ -195,7 +193,7 @@ class InstanceHead(nn.Module):
             boxes, scores, labels = self._best(proposals[b], logit, offset, batch.sizes_hw_px[b])
             known = known_share(boxes, batch.known[b]) >= ENOUGH_KNOWN
             boxes, scores, labels = boxes[known], scores[known], labels[known]
-            keep = batched_nms(boxes.float(), scores.float(), labels, nms_iou)[: math.ceil(room[b] * max_detections)]
+            keep = batched_nms(boxes.float(), scores.float(), labels, nms_iou)[: max_detections[b]]
             out.append(Detections(boxes[keep], scores[keep], labels[keep], None))
         return self._add_masks(maps, batch, out) if bool(self.mask_trained.any()) else out
 

@@ -83,14 +83,17 @@ class ProposalNetwork(nn.Module):
         sizes_hw_px: list[tuple[int, int]],
         room: Sequence[float] | None = None,
         *,
-        wanted: int = 0,
+        wanted: Sequence[int] | None = None,
     ) -> list[Tensor]:
-        """The best boxes of each picture, `[P, 4]`, clipped to it (padding excluded), P <= `model.proposals`, twice
-        that when not training, and twice the crowns that are `wanted` of it; `room` `[B]`: so many times more, None:
-        once."""
-        # whole pictures hold more crowns than training windows
-        keep = self.keep if self.training else 2 * max(self.keep, wanted)
-        most = [keep] * len(sizes_hw_px) if room is None else [math.ceil(keep * r) for r in room]
+        """The best boxes of each picture, `[P, 4]`, clipped to it (padding excluded), P <= `model.proposals`.
+
+        When not training that many times the picture's `room` `[B]`, so that what is found of some ground does not
+        depend on how large the picture is that shows it; and at least twice the crowns that are `wanted` `[B]` of it.
+        """
+        most = [self.keep] * len(sizes_hw_px)
+        if not self.training:
+            grown = [math.ceil(self.keep * r) for r in room] if room is not None else most
+            most = [max(a, 2 * b) for a, b in zip(grown, wanted or [0] * len(grown), strict=True)]
         return [
             self._of_picture(found.logits[b].detach(), found.offsets[b].detach(), found, size, most[b])
             for b, size in enumerate(sizes_hw_px)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ class Segmenter(nn.Module):
 
     Attributes:
         max_detections: crowns a picture, best first. grow_caps: pictures larger than a training window may have more
-            proposals and crowns, in proportion to their area (predict does; mAP has one cap for all pictures).
+            crowns, in proportion to their area (predict does; mAP has one cap for all pictures).
     """
 
     mean: Tensor
@@ -154,10 +155,9 @@ class Segmenter(nn.Module):
         semantic, crown, density = dense.semantic, dense.crown, dense.density
         found: list[Detections] | None = None
         if self.instance is not None:
-            room = [self.spec.room(size) if self.grow_caps else 1.0 for size in batch.sizes_hw_px]
-            found = self.instance.detect(
-                maps, batch, max_detections=self.max_detections, nms_iou=self.nms_iou, room=room
-            )
+            room = [self.spec.room(size) for size in batch.sizes_hw_px]
+            most = [math.ceil(self.max_detections * r) if self.grow_caps else self.max_detections for r in room]
+            found = self.instance.detect(maps, batch, max_detections=most, nms_iou=self.nms_iou, room=room)
         out = []
         for b, (height, width) in enumerate(batch.sizes_hw_px):
             d = found[b] if found is not None else Detections(*_no_crowns(), None)

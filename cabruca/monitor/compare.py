@@ -12,9 +12,13 @@ from cabruca.monitor.curves import Curve, smooth
 from cabruca.monitor.places import run_at
 from cabruca.tracking.comparison import UNTOLD
 from cabruca.tracking.runs import Story, read_story
+from cabruca.tracking.study_tables import short_names
 
 SMALLER_IS_BETTER = ("*loss*", "*error*", "*_rmse*", "*_mae*")
 LARGER_IS_BETTER = ("*mAP*", "*AP_*", "*iou*", "*mIoU*", "*precision*", "*recall*", "*f1*", "*accuracy*", "*score*")
+
+MOST_SETTINGS, MOST_NAMED = 8, 15
+"""Of parallel coordinates: settings that have an axis, and runs up to which there is one of their names."""
 
 
 def stories_of(outputs: Path, names: Sequence[str]) -> tuple[list[Story], list[str]]:
@@ -79,13 +83,17 @@ def direction_of(stories: Sequence[Story], metric: str) -> bool | None:
     return said[0] if said else None
 
 
-def coordinates_of(stories: Sequence[Story], metric: str, most: int = 8) -> Mapping[str, list[Any]]:
-    """Columns of a figure of parallel coordinates: settings that differ, then the metric at the run's best epoch."""
+def coordinates_of(stories: Sequence[Story], metric: str, most: int = MOST_SETTINGS) -> Mapping[str, list[Any]]:
+    """Columns of a figure of parallel coordinates: settings that differ, then the metric at the run's best epoch.
+
+    Before them, the runs by name, where they are few enough to be told apart.
+    """
     keys = dict.fromkeys(key for story in stories for key in story.settings if key not in UNTOLD)
-    columns: dict[str, list[Any]] = {}
-    for key in keys:
-        values = [story.settings.get(key) for story in stories]
-        if any(value != values[0] for value in values) and len(columns) < most:
-            columns[key.rpartition(".")[2]] = ["null" if value is None else value for value in values]
+    rows = {key: [story.settings.get(key) for story in stories] for key in keys}
+    differ = [key for key, values in rows.items() if any(value != values[0] for value in values)][:most]
+    columns: dict[str, list[Any]] = {"run": [story.name for story in stories]} if len(stories) <= MOST_NAMED else {}
+    columns |= {
+        short: ["null" if value is None else value for value in rows[key]] for key, short in short_names(differ).items()
+    }
     columns[metric] = [story.value(metric, story.best) for story in stories]
     return columns

@@ -41,12 +41,14 @@ class Crowns:
     Attributes:
         geometries: `[N]` shapely polygons in `crs` (of pictures without one: in their px).
         columns: name -> `[N]` values. plots: one mapping a picture. crs: as GDAL names it, or None.
+        left_out: crowns of the file that were not read, of more than `MOST_CROWNS`.
     """
 
     geometries: npt.NDArray[np.object_]
     columns: dict[str, npt.NDArray[Any]]
     plots: list[dict[str, Any]]
     crs: str | None
+    left_out: int = 0
 
     @property
     def classes(self) -> list[str]:
@@ -109,7 +111,8 @@ def read_prediction(outputs: Path, name: str) -> Crowns:
     missing = [key for key in ("class", "score", "image") if key not in columns]
     if missing:
         raise DataError(f"{path}: layer crowns has no {', '.join(missing)}; give a file that cabruca predict wrote")
-    return Crowns(_polygons(shapes), columns, plots, meta.get("crs"))
+    found = _polygons(shapes)
+    return Crowns(found, columns, plots, meta.get("crs"), max(0, int(info["features"]) - len(found)))
 
 
 def _polygons(shapes: npt.NDArray[np.object_] | None) -> npt.NDArray[np.object_]:

@@ -112,7 +112,7 @@ def _dimension(title: str, values: Sequence[Any]) -> dict[str, Any]:
         return {"label": title, "values": list(values)}
     texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
     known = list(dict.fromkeys(texts))
-    shown = [text if len(text) <= 18 else f"{text[:17]}…" for text in known]
+    shown = [text if len(text) <= 18 else f"{text[:7]}…{text[-10:]}" for text in known]
     return {
         "label": title,
         "values": [known.index(text) for text in texts],

@@ -10,9 +10,11 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from cabruca.errors import RunError
+from cabruca.study_report.evaluator import PED_ANOVA, evaluator
 
 logging.getLogger("optuna").setLevel(logging.ERROR)
 
@@ -76,6 +78,33 @@ def titles_for(study: optuna.Study) -> list[str]:
     return [title for title in FIGURES if title != "Pareto front" or several]
 
 
+def told_of(study: optuna.Study, title: str) -> str:
+    """Which trials a figure is of, in words: Optuna draws what was stopped early in few of them."""
+    done, stopped = (len(_in_state(study, state)) for state in (TrialState.COMPLETE, TrialState.PRUNED))
+    if title == "Timeline" or not stopped:
+        return "Of all trials." if title == "Timeline" else "Of the trials that ran to their end."
+    if title == "Importance":
+        return f"Of {done} trials that ran to their end and {stopped} stopped early, these with the value they had."
+    return f"Of {done} trials that ran to their end; {stopped} stopped early are left out."
+
+
+def _in_state(study: optuna.Study, state: TrialState) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state == state]
+
+
+def _with_stopped(study: optuna.Study) -> optuna.Study:
+    """A copy in which trials that were stopped count with their last value, as they do in the study's report."""
+    copy = optuna.create_study(directions=study.directions)
+    for one in study.get_trials(deepcopy=False):
+        stopped = one.state == TrialState.PRUNED and one.values
+        copy.add_trial(
+            optuna.trial.create_trial(values=one.values, params=one.params, distributions=one.distributions)
+            if stopped
+            else one
+        )
+    return copy
+
+
 def draw(study: optuna.Study, title: str, metrics: Sequence[str], of: int = 0) -> Any:
     """One of `FIGURES`.
 
@@ -85,7 +114,8 @@ def draw(study: optuna.Study, title: str, metrics: Sequence[str], of: int = 0) -
     Raises:
         RunError: there are not enough trials for it yet; says so in Optuna's words.
     """
-    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    study = _with_stopped(study) if title == "Importance" else study
+    done = _in_state(study, TrialState.COMPLETE)
     if not done and title != "Timeline":
         raise RunError("No trial has ended with a value yet.")
     options: dict[str, Any] = {}
@@ -99,6 +129,11 @@ def draw(study: optuna.Study, title: str, metrics: Sequence[str], of: int = 0) -
             options["target"] = lambda trial: trial.values[of]
     if title == "Contour":
         options["params"] = _first_keys(done)
+    by = ""
+    if title == "Importance":
+        by, options["evaluator"] = evaluator()
+        if by == PED_ANOVA and "target" in options and study.directions[of] == StudyDirection.MAXIMIZE:
+            options["target"] = lambda trial: -trial.values[of]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -107,6 +142,8 @@ def draw(study: optuna.Study, title: str, metrics: Sequence[str], of: int = 0) -
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(f"{title}: not yet ({line})") from error
     figure.update_layout(title=None, margin={"t": 30})
+    if by:
+        figure.update_xaxes(title=f"share of the differences that it explains ({by})")
     return figure
 
 

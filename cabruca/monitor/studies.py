@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,30 +104,35 @@ def _rung(epoch: int, trials: list[TrialState]) -> Rung:
 
 
 def leaderboard(look: StudyLook) -> list[dict[str, Any]]:
-    """The leaderboard's rows, best first, for a table."""
+    """The leaderboard's rows, best first, for a table; a parameter is a number where it is one in all trials."""
     rows = rows_of(look.study, look.state)
     names = short_names(parameter_keys(rows))
-    return [_row(look.study, row, names) for row in rows]
+    numbers = {key for key in names if all(_is_number(row.params[key]) for row in rows if key in row.params)}
+    return [_row(look.study, row, names, numbers) for row in rows]
 
 
-def _row(study: Study, row: Row, names: Mapping[str, str]) -> dict[str, Any]:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _row(study: Study, row: Row, names: Mapping[str, str], numbers: Collection[str]) -> dict[str, Any]:
     values = dict(zip(study.metrics, row.best, strict=True))
-    params = {short: _cell(row.params.get(key)) for key, short in names.items()}
+    params = {short: _cell(row.params.get(key), number=key in numbers) for key, short in names.items()}
     return {
         "#": row.rank,
         "trial": row.trial,
         "state": f"● {row.state}",
         **values,
         "at epoch": row.best_epoch,
-        "epoch": f"{row.epoch}/{study.max_epochs}",
+        "epoch": row.epoch,
         **params,
         "elapsed": row.elapsed_s,
         "why it ended": row.reason,
     }
 
 
-def _cell(value: Any) -> str | None:
-    return None if value is None else parameter_value(value)
+def _cell(value: Any, *, number: bool) -> Any:
+    return value if value is None or number else parameter_value(value)
 
 
 @dataclass(frozen=True)

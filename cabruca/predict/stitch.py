@@ -5,8 +5,10 @@ IoU of the two masks *inside the ground that both windows see*. A crown that one
 agrees with its own rest there, however small that rest is. What two windows both see whole, and name by different
 classes, is one crown too (its whole masks agree), unless one window saw the two apart; the surer says of which class.
 Then, what a window's edge has cut and what lies in another crown (containment) belongs to that crown, unless one window
-saw the two apart. At last, a rest that only windows cut is left out where another window saw all of that ground and
-found nothing: it had the better view.
+saw the two apart. At last the window with the better view decides: a crown that one window found, and that the window
+farthest from whose edges it lies did not, though it shows all of it, is left out. Else ground under several windows
+would be asked several times, and what a network takes for a crown now and then would be counted as often. A rest that
+only windows cut is left out where any window shows all of it and found nothing.
 
 With a network that makes no mistake and an overlap of at least the largest crown, every crown lies whole in one window
 and comes out of it exactly. Nothing depends on when a window was computed: they are taken in the order of their index.
@@ -189,16 +191,31 @@ class Stitcher:
         self.seen = {w for w in self.seen if self._rect(w)[3] > min(lowest, line)}
 
     def _unconfirmed(self, track: Track) -> bool:
-        """Whether only windows that cut it saw it, and one that could see all of it did not."""
-        if not track.cut:
-            return False
-        x0, y0, x1, y1 = track.box
+        """Whether a window that sees it better, and shows all of it, did not find it.
+
+        That is the window it lies farthest from the edges of; for what windows only cut, any that shows all of it.
+        """
+        x0, y0, x1, y1 = track.box if track.cut else track.crown().box
         height, width = self.grid.hw
         columns = [k for k, s in enumerate(self.grid.columns) if _shows(s, x0, x1, width)]
         rows = [k for k, s in enumerate(self.grid.rows) if _shows(s, y0, y1, height)]
-        own = track.windows
-        windows = (row * len(self.grid.columns) + column for row in rows for column in columns)
-        return any(w in self.seen and w not in own for w in windows)
+        if not track.cut:
+            columns = _best(self.grid.columns, columns, (x0 + x1) / 2, width)
+            rows = _best(self.grid.rows, rows, (y0 + y1) / 2, height)
+        windows = [row * len(self.grid.columns) + column for row in rows for column in columns]
+        return any(w in self.seen and w not in track.windows for w in windows)
+
+
+def _best(spans: Sequence[Span], among: Sequence[int], centre: float, length: int) -> list[int]:
+    """Of the windows `among` those along one axis the one whose edges are farthest from `centre` (the raster's own
+    edges cut nothing); none of none."""
+
+    def clearance(k: int) -> float:
+        before = centre - spans[k].start if spans[k].start > 0 else math.inf
+        behind = spans[k].end - centre if spans[k].end < length else math.inf
+        return min(before, behind)
+
+    return [max(among, key=clearance)] if among else []
 
 
 def _shows(span: Span, low: float, high: float, length: int) -> bool:

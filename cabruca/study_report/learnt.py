@@ -8,6 +8,7 @@ from typing import Any
 
 from cabruca.config.parameter import Parameter
 from cabruca.config.study import Study
+from cabruca.study_report.evaluator import Importances
 from cabruca.study_report.parts import saved
 from cabruca.tracking.short import short_number
 from cabruca.tracking.study_state import StudyState
@@ -21,12 +22,12 @@ LEAST = 6
 
 
 def learnt(
-    study: Study, state: StudyState, repeats: Sequence[Mapping[str, Any]], importances: Mapping[str, float]
+    study: Study, state: StudyState, repeats: Sequence[Mapping[str, Any]], importances: Importances
 ) -> list[str]:
     """Lines for people; only what the trials bear out.
 
     Args:
-        importances: parameter -> share of the variance that it explains, empty where it is not known.
+        importances: how much of the differences each parameter explains; of no parameter where it is not known.
     """
     valued = [
         (dict(trial.params), best.value)
@@ -43,13 +44,13 @@ def learnt(
     return [*lines, *_spared(study, state), *_seeds(repeats)]
 
 
-def _mattered(importances: Mapping[str, float], trials: int) -> list[str]:
-    if not importances:
+def _mattered(importances: Importances, trials: int) -> list[str]:
+    if not importances.shares:
         return []
-    shares = [f"{key} {share:.0%}" for key, share in importances.items()]
+    shares = [f"{key} {share:.0%}" for key, share in importances.shares.items()]
     return [
-        f"Of the differences between {trials} trials the parameters explain: {', '.join(shares)} (fANOVA; trials that "
-        "were stopped count with the value they had)."
+        f"Of the differences between {trials} trials the parameters explain: {', '.join(shares)} ({importances.by}; "
+        "trials that were stopped count with the value they had)."
     ]
 
 

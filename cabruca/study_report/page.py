@@ -16,6 +16,7 @@ from cabruca.errors import ConfigError
 from cabruca.page import bullets, document, picture, section, table
 from cabruca.study_report import plots, plots_space
 from cabruca.study_report.cautions import cautions
+from cabruca.study_report.evaluator import Importances
 from cabruca.study_report.learnt import learnt
 from cabruca.study_report.parts import autopsies, repeated, saved
 from cabruca.tracking.files import write_atomic
@@ -29,22 +30,20 @@ UNTOLD = ("experiment_name", "output_dir")
 """Keys that say where a run lies, not what it learnt."""
 
 
-def write_report(
-    study: Study, study_dir: StudyDir, state: StudyState, importances: Mapping[str, float] | None = None
-) -> Path:
+def write_report(study: Study, study_dir: StudyDir, state: StudyState, importances: Importances | None = None) -> Path:
     """Write the study's report.html and give its path back. Reads autopsies and repeats from the study's folder.
 
     Args:
-        importances: parameter -> share of the differences that it explains; empty or None: not known.
+        importances: how much of the differences each parameter explains; None: not known.
 
     Raises:
         OSError: it cannot be written.
     """
-    write_atomic(study_dir.report, page(study, study_dir, state, importances or {}), durable=False)
+    write_atomic(study_dir.report, page(study, study_dir, state, importances or Importances()), durable=False)
     return study_dir.report
 
 
-def page(study: Study, study_dir: StudyDir, state: StudyState, importances: Mapping[str, float]) -> str:
+def page(study: Study, study_dir: StudyDir, state: StudyState, importances: Importances) -> str:
     """The whole page."""
     again = repeated(study_dir, state, study)
     sections = [
@@ -67,17 +66,17 @@ def page(study: Study, study_dir: StudyDir, state: StudyState, importances: Mapp
 
 
 _CURVES = "Thick: the best trial. Faded: stopped early. A cross: failed. Dotted: rungs at which trials were stopped."
-_MATTERED = "fANOVA over finished and stopped trials; of a parameter that only some trials have nothing is known."
+_MATTERED = "%s over finished and stopped trials; a parameter that only some trials have may be missing."
 _PARALLEL = "Thick: the best trial. The darker, the better. Left to right: each parameter, then the value."
 _SCATTER = "Large: the best trial. Grey: stopped early, so with fewer epochs than the others. Red: failed."
 
 
-def _more_pictures(study: Study, state: StudyState, importances: Mapping[str, float]) -> list[str]:
-    bars = picture(plots_space.importance(importances), "importance of each parameter")
-    pair = picture(plots_space.together(study, state, importances), "two parameters, the value as colour")
+def _more_pictures(study: Study, state: StudyState, importances: Importances) -> list[str]:
+    bars = picture(plots_space.importance(importances.shares), "importance of each parameter")
+    pair = picture(plots_space.together(study, state, importances.shares), "two parameters, the value as colour")
     lines = picture(plots_space.parallel(study, state), "a line a trial through all its parameters")
     return [
-        section("What mattered", bars, _MATTERED),
+        section("What mattered", bars, _MATTERED % importances.by),
         section("Two parameters together", pair, "The darker, the better. A ring: the best trial."),
         section("All parameters together", lines, _PARALLEL),
     ]

@@ -87,14 +87,18 @@ def png(figure: Any) -> bytes:
     return out.getvalue()
 
 
+DRAWERS = 2
+"""Of a run: results.png, and the pictures of the best validation. They share what drawing may take."""
+
+
 class Sparingly:
     """Lets drawing take a small share of a run's time: where epochs last less than a drawing, not each is drawn.
 
     Args:
-        share: of the time since the last drawing ended that the next one may take.
+        share: of the time since the last drawing ended that the next one may take; of all drawers a twentieth.
     """
 
-    def __init__(self, share: float = 0.05) -> None:
+    def __init__(self, share: float = 0.05 / DRAWERS) -> None:
         self._share = share
         self._began = self._ended = -math.inf
 

@@ -24,7 +24,7 @@ MANY = 30
 
 
 class ResultsPlot(BaseCallback):
-    """Draws after each epoch, or after some where epochs are shorter than twenty drawings, and when the run ends.
+    """Draws after each epoch, or after some where epochs are shorter than forty drawings, and when the run ends.
 
     A resumed run shows all of its epochs: what there was before is read from training_history.json.
     """

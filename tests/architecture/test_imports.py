@@ -61,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "held_out_report": set(),
     "study_report": LEAVES | {"config", "tracking"},
     # reads what runs and studies leave; what of tracking needs torch it may not (tests/monitor/test_monitor_room.py)
-    "monitor": LEAVES | {"config", "tracking", "study_report.parts", "data.raster"},
+    "monitor": LEAVES | {"config", "tracking", "study_report.parts", "study_report.evaluator", "data.raster"},
     "distributed": LOCAL | {"preparing", "study_report"},
     "launch": LEAVES | {"config", "train.protocols", "run", "evaluation", "predict", "distributed"},
     "study_looks": LEAVES | {"config", "tracking", "study_report"},
@@ -77,7 +77,8 @@ ALLOWED: dict[str, set[str]] = {
 
 THIRD_PARTY = {
     "ray": {"distributed"},
-    "optuna": {"distributed", "monitor/optuna_figures.py"},  # the monitor shows its figures and asks it nothing
+    # the monitor shows its figures and asks it nothing
+    "optuna": {"distributed", "monitor/optuna_figures.py", "study_report/evaluator.py"},
     "pyarrow": {"distributed"},
     "streamlit": {"monitor"},
     "plotly": {"monitor"},

@@ -191,6 +191,11 @@ def test_compare_minds_the_direction_and_a_run_against_itself(outputs: Path, tmp
     assert "the configurations are the same" in run("compare", outputs / "slow", outputs / "slow").stdout
 
 
+def test_runs_of_one_name_in_two_folders_are_told_apart(outputs: Path, slow: Path) -> None:
+    found = json.loads(run("compare", slow, outputs / "slow", outputs / "quick", "--json").stdout)
+    assert [one["name"] for one in found["runs"]] == [str(slow), str(outputs / "slow"), "quick"]
+
+
 def test_one_run_and_a_run_without_epochs_cannot_be_compared(outputs: Path, slow: Path) -> None:
     assert "it takes two to compare" in run("compare", "slow", "--output-dir", outputs).stderr
     (slow / "training_history.json").unlink()

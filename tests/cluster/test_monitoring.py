@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -47,9 +48,23 @@ def test_every_gauge_of_a_panel_or_rule_is_one_that_is_published() -> None:
     assert named <= known
 
 
+def overlapping(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Titles of panels of which one lies on a part of the other."""
+    out = []
+    for one, other in itertools.combinations(found, 2):
+        a, b = one["gridPos"], other["gridPos"]
+        beside = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
+        if not beside and a["y"] < b["y"] + b["h"] and b["y"] < a["y"] + a["h"]:
+            out.append((one["title"], other["title"]))
+    return out
+
+
 def test_panels_do_not_lie_on_one_another() -> None:
-    places = [tuple(panel["gridPos"].values()) for panel in panels()]
-    assert len(set(places)) == len(places)
+    found = panels()
+    assert overlapping(found) == []
+    assert max(panel["gridPos"]["x"] + panel["gridPos"]["w"] for panel in found) <= 24, "Grafana's columns"
+    found[1]["gridPos"] = {**found[0]["gridPos"], "y": found[0]["gridPos"]["y"] + found[0]["gridPos"]["h"] - 1}
+    assert (found[0]["title"], found[1]["title"]) in overlapping(found), "one row in common"
 
 
 def test_prometheus_reads_its_files() -> None:

@@ -46,10 +46,17 @@ def query(url: str, expression: str) -> list[Any]:
 
 @pytest.fixture
 def server(prometheus: str, tmp_path: Path) -> Iterator[tuple[str, Any]]:
-    """Prometheus on a free port of the loopback, with our files, scraping two nodes every second."""
+    """Prometheus on a free port of the loopback, with our files, scraping two nodes every second.
+
+    It reads the nodes' addresses from their own session's folder: the file in /tmp/ray is a link that the newest of all
+    clusters of this machine draws to itself.
+    """
     with two_nodes(tmp_path / "cluster") as nodes:
         config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        (discovery,) = config["scrape_configs"][0]["file_sd_configs"]
+        (link,) = discovery["files"]
+        discovery["files"] = [str(nodes.session() / Path(link).name)]
         shutil.copy(MONITORING / "alerts.yml", tmp_path)
         (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
         (port,) = free_ports(1)
@@ -63,18 +70,20 @@ def server(prometheus: str, tmp_path: Path) -> Iterator[tuple[str, Any]]:
             process = subprocess.Popen(words, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
-            until(lambda: len(_up(url)) == 2, 60)
+            own = int(nodes.environment["CABRUCA_METRICS_PORT"])
+            until(lambda: {f"127.0.0.1:{own}", f"127.0.0.1:{own + 1}"} <= _up(url), 60)
             yield url, nodes
         finally:
             process.terminate()
             process.wait(20)
 
 
-def _up(url: str) -> list[Any]:
+def _up(url: str) -> set[str]:
+    """Addresses that answer: the two nodes', and those that the head has beside its own."""
     try:
-        return [sample for sample in query(url, 'up{job="ray"}') if sample["value"][1] == "1"]
+        return {sample["metric"]["instance"] for sample in query(url, 'up{job="ray"} == 1')}
     except OSError:
-        return []
+        return set()
 
 
 def test_every_panel_has_data(server: tuple[str, Any], tmp_path: Path) -> None:

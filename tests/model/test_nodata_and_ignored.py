@@ -133,12 +133,12 @@ def test_a_detection_over_a_hole_smaller_than_half_of_it_stays(model: Segmenter)
     with torch.no_grad():
         head = model.instance
         maps = model.backbone(model.normalised(doubled(sample)))
-        whole = head.detect(maps, doubled(sample), max_detections=300, nms_iou=1.0)[0].boxes_xyxy_px
+        whole = head.detect(maps, doubled(sample), max_detections=[300], nms_iou=1.0)[0].boxes_xyxy_px
         hole = sample.valid.clone()
         cx, cy = ((whole[0, :2] + whole[0, 2:]) / 2).long().tolist()
         hole[cy, cx] = False
         masked = dataclasses.replace(sample, valid=hole)
-        found = head.detect(maps, doubled(masked), max_detections=300, nms_iou=1.0)[0].boxes_xyxy_px
+        found = head.detect(maps, doubled(masked), max_detections=[300], nms_iou=1.0)[0].boxes_xyxy_px
     assert any(torch.equal(whole[0], b) for b in found)
 
 

@@ -182,6 +182,25 @@ def test_the_map_shows_crowns_over_the_picture(browser: Browser, tmp_path: Path)
     browser.picture(tmp_path / "map.png", 1_500)
 
 
+def test_a_half_written_run_and_a_history_with_nan(browser: Browser, outputs: Path, tmp_path: Path) -> None:
+    half = outputs / "half"
+    half.mkdir()
+    for name, text in (("status.json", ""), ("config.yaml", "training: [1,"), ("metrics.jsonl", '{"time": 1')):
+        (half / name).write_text(text)
+    with (draw_run(outputs, "nan") / "metrics.jsonl").open("a") as file:
+        file.write('{"time": 1, "stage": 0, "epoch": 4, "step": 25, "train/total_loss": NaN, "val/mAP_50": null}\n')
+    try:
+        browser.go("run?run=half", sees="No numbers yet")
+        browser.picture(tmp_path / "half.png")
+        browser.go("run?run=nan", sees="Losses")
+        until(lambda: curve(browser) > 20, 20, "a curve with a gap")
+        browser.picture(tmp_path / "nan.png")
+        browser.go("", sees="Tick one run")
+    finally:
+        shutil.rmtree(half)
+        shutil.rmtree(outputs / "nan")
+
+
 def test_every_page_in_the_dark(browser: Browser, tmp_path: Path) -> None:
     browser.darken()
     for page, sees in (

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from monitor_files import draw_run, draw_study, texts
+from monitor_files import draw_prediction, draw_run, draw_study, texts
 
 from cabruca.errors import CabrucaError
 
@@ -139,6 +139,28 @@ def test_what_is_not_at_work_is_looked_at_now_and_then(
     drawn = _Drawn(monkeypatch)
     open_page(name)
     assert drawn.every[body] == QUIET_S
+
+
+VIEWS = {
+    "run": ("view of run", ("Curves", "System", "Pictures", "Configuration", "Environment", "Log")),
+    "studies": ("view of study", ("Overview", "Curves", "Optuna", "Failed trials", "Repeats")),
+}
+
+
+def test_looking_at_everything_writes_nothing(open_page: Open, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    draw_run(outputs, "a", state="running")
+    draw_run(outputs, "b", torn=True)
+    draw_study(outputs)
+    draw_prediction(outputs / "b" / "predictions")
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in outputs.rglob("*")}
+    for name in ("runs", "run", "compare", "checkpoints", "studies", "crown_map"):
+        app = open_page(name)
+        key, views = VIEWS.get(name, ("", ()))
+        for view in views:
+            app.segmented_control(key=key).set_value(view).run()
+            assert not app.exception
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in outputs.rglob("*")} == before
 
 
 def test_an_error_for_people_in_a_fragment_is_a_line(

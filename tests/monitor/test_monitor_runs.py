@@ -15,11 +15,13 @@ from monitor_files import draw_run, draw_study
 from cabruca.errors import RunError
 from cabruca.monitor.compare import best_places, coordinates_of, curves_of, direction_of, metrics_of, stories_of
 from cabruca.monitor.earlier import pictures_at, steps_with_pictures
+from cabruca.monitor.figures import parallel_figure
 from cabruca.monitor.left import environment_of, pictures_by_epoch, settings_of, tail
 from cabruca.monitor.notes import read_notes, write_notes
 from cabruca.monitor.places import names_of
 from cabruca.monitor.runs import RunTable, best_first, matching, resume_command, state_of, why_dead
 from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.runs import Story
 
 
 def test_an_empty_or_absent_folder_has_no_runs(tmp_path: Path) -> None:
@@ -228,6 +230,26 @@ def test_runs_are_compared_and_the_better_value_is_known(tmp_path: Path) -> None
     assert columns["lr"] == [0.01, 0.02]
     assert columns["val/mAP_50"][1] > columns["val/mAP_50"][0]
     assert direction_of(stories, "val/mAP_50") is False
+
+
+def test_settings_that_end_alike_have_a_column_each() -> None:
+    settings = ({"optimizer.type": "adam", "scheduler.type": "cosine", "optimizer.lr": 0.1, "loss.x": 1},)
+    settings += ({"optimizer.type": "sgd", "scheduler.type": "plateau", "optimizer.lr": 0.2, "loss.x": 1},)
+    stories = [Story(str(n), own, {"epoch": [1], "val/a": [n]}, 0, "val/a") for n, own in enumerate(settings)]
+    assert coordinates_of(stories, "val/a") == {
+        "run": ["0", "1"],
+        "optimizer.type": ["adam", "sgd"],
+        "scheduler.type": ["cosine", "plateau"],
+        "lr": [0.1, 0.2],
+        "val/a": [0, 1],
+    }
+    assert "run" not in coordinates_of(8 * stories, "val/a"), "sixteen names cannot be read"
+
+
+def test_run_names_that_begin_alike_are_told_apart() -> None:
+    names = ["cabruca_20261126_101112", "cabruca_20261126_111213"]
+    (axis,) = parallel_figure({"run": names}, None).data[0].dimensions
+    assert list(axis.ticktext) == ["cabruca…126_101112", "cabruca…126_111213"]
 
 
 @pytest.mark.parametrize(

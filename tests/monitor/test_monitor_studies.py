@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from monitor_files import draw_prediction, draw_study, end_of
 
 from cabruca.errors import CabrucaError, DataError, RunError
 from cabruca.monitor.crowns import find_picture, overview, predictions_of, read_prediction, rings_px
 from cabruca.monitor.map_figure import map_figure
-from cabruca.monitor.optuna_figures import FIGURES, draw, open_study, titles_for
+from cabruca.monitor.optuna_figures import FIGURES, draw, open_study, titles_for, told_of
 from cabruca.monitor.studies import StudyShelf, autopsies_of, leaderboard, repeats_of, rungs_of, spared
 from cabruca.monitor.study_figures import rung_bars, trial_curves, trials_by_state
+from cabruca.study_report.evaluator import evaluator
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def test_a_study_is_read_from_its_journal(outputs: Path) -> None:
     rows = leaderboard(look)
     assert rows[0]["trial"] == 5  # of those that ran to the end the one with the highest value
     assert rows[-1]["state"] == "● failed"
-    assert rows[0]["lr"] == "0.001"
+    assert rows[0]["lr"] == pytest.approx(1e-3)
     assert 0 < spared(look).share < 1
     assert repeats_of(look) == []
 
@@ -73,12 +76,52 @@ def test_optuna_draws_its_figures(outputs: Path, title: str) -> None:
     assert len(draw(own, title, look.study.metrics).data) > 0
 
 
+def test_importance_counts_what_was_stopped_and_each_figure_says_what_it_is_of(outputs: Path) -> None:
+    look = StudyShelf(outputs).open("studies/drawn")
+    own = open_study(look.folder.optuna_db, "drawn")
+    assert told_of(own, "Slice") == "Of 2 trials that ran to their end; 5 stopped early are left out."
+    assert told_of(own, "Importance").startswith("Of 2 trials that ran to their end and 5 stopped early")
+    assert told_of(own, "Timeline") == "Of all trials."
+    evaluated: list[int] = []
+    judge = evaluator()[1]
+    real = judge.evaluate
+
+    def counted(study: optuna.Study, *rest: object, **more: Any) -> dict[str, float]:
+        evaluated.append(len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))))
+        return real(study, *rest, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(judge), "evaluate", lambda _, *rest, **more: counted(*rest, **more))
+        draw(own, "Importance", look.study.metrics)
+    assert evaluated == [7]
+
+
 def test_several_metrics_have_a_front_and_each_its_figures(outputs: Path) -> None:
     look = StudyShelf(outputs).open("studies/two")
     own = open_study(look.folder.optuna_db, "two")
     for title in titles_for(own):
         assert len(draw(own, title, look.study.metrics, 1).data) > 0, title
     assert "Pareto front" in titles_for(own)
+
+
+@pytest.mark.parametrize("by", ["fANOVA", "PED-ANOVA"])
+def test_importance_says_whose_it_is_and_which_way_is_better(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by == "PED-ANOVA":
+        monkeypatch.setattr("optuna.importance.FanovaImportanceEvaluator", _missing)
+    own = optuna.create_study(directions=["minimize", "maximize"])
+    for n in range(60):  # good where a is high, bad where b is low
+        drawn = {"a": (n * 7 % 60) / 60, "b": (n * 11 % 60) / 60}
+        value = 10.0 * (drawn["a"] > 0.9) - 20.0 * (drawn["b"] < 0.1) + 0.01 * drawn["a"]
+        ways = dict.fromkeys(drawn, optuna.distributions.FloatDistribution(0, 1))
+        own.add_trial(optuna.trial.create_trial(values=[-value, value], params=drawn, distributions=ways))
+    for of in (0, 1):
+        figure = draw(own, "Importance", ["val/error", "val/mAP_50"], of)
+        assert by in figure.layout.xaxis.title.text
+        assert figure.data[0].y[-1] == ("a" if by == "PED-ANOVA" else "b"), "best trials; all differences"
+
+
+def _missing(**_: object) -> None:
+    raise ImportError("Tried to import 'sklearn'")
 
 
 def test_optuna_s_file_is_not_written_to(outputs: Path) -> None:

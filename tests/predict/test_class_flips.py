@@ -103,7 +103,8 @@ def test_two_crowns_of_one_window_stay_two() -> None:
 
 
 def test_neighbours_of_two_classes_stay_two() -> None:
-    assert len(settled(seen(0, 1, 0.9, 40), seen(1, 2, 0.8, 52))) == 2  # an IoU of 0.25
+    both = [seen(window, *crown) for window in (0, 1) for crown in ((1, 0.9, 40), (2, 0.8, 52))]
+    assert len(settled(*both)) == 2  # an IoU of 0.25
 
 
 def test_a_first_view_of_each_class_is_joined_by_a_later_one() -> None:

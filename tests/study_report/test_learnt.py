@@ -15,6 +15,7 @@ from PIL import Image
 from cabruca.config.study import Study
 from cabruca.distributed.importance import importances
 from cabruca.study_report import plots_space, write_report
+from cabruca.study_report.evaluator import Importances
 from cabruca.study_report.learnt import learnt
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import Journal, read
@@ -55,20 +56,40 @@ def size(data: bytes | None) -> tuple[int, int]:
 
 def test_importance_finds_the_parameter_that_matters(tmp_path: Path) -> None:
     study, _, state = long_study(tmp_path)
-    found = importances(study, state)
+    judged = importances(study, state)
+    found = judged.shares
+    assert judged.by == "fANOVA"
     assert list(found) == ["optimizer.lr", "model.backbone"]
     assert sum(found.values()) == pytest.approx(1.0)
     assert found["optimizer.lr"] > 0.9
 
 
+def test_the_report_names_who_judged_the_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, study_dir, state = long_study(tmp_path)
+    for by, other in (("fANOVA", "PED-ANOVA"), ("PED-ANOVA", "fANOVA")):
+        if by == "PED-ANOVA":
+            _without_scikit_learn(monkeypatch)
+        judged = importances(study, state)
+        text = write_report(study, study_dir, state, judged).read_text(encoding="utf-8")
+        assert (judged.by, text.count(by), text.count(other)) == (by, 2, 0)
+        assert next(iter(judged.shares)) == "optimizer.lr"
+
+
+def _without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_: object) -> None:
+        raise ImportError("Tried to import 'sklearn'")
+
+    monkeypatch.setattr("optuna.importance.FanovaImportanceEvaluator", missing)
+
+
 def test_few_or_equal_trials_have_no_importance(tmp_path: Path) -> None:
     study, study_dir = drawn_study(tmp_path)
-    assert importances(study, read(study_dir.results)) == {}
+    assert importances(study, read(study_dir.results)) == Importances()
     study, study_dir, state = long_study(tmp_path / "more")
     for trial in state.trials.values():
         trial.results = [trial.results[0].__class__(1, 1, {METRIC: 0.5})]
         trial._best = None
-    assert importances(study, state) == {}
+    assert importances(study, state) == Importances()
 
 
 def test_importance_leaves_optuna_s_voice_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +108,7 @@ def test_sentences_of_a_study(tmp_path: Path) -> None:
         {"trial": 19, "values": [0.9, 0.94], "mean": 0.92, "deviation": 0.03, "study_value": 0.95},
         {"trial": 18, "values": [0.9, 0.9], "mean": 0.9, "deviation": 0.01, "study_value": 0.9},
     ]
-    text = "\n".join(learnt(study, state, again, {"optimizer.lr": 0.93, "model.backbone": 0.07}))
+    text = "\n".join(learnt(study, state, again, Importances({"optimizer.lr": 0.93, "model.backbone": 0.07}, "fANOVA")))
     assert "between 20 trials the parameters explain: optimizer.lr 93%, model.backbone 7%" in text
     best = re.search(r"optimizer\.lr: the best third of the trials lies between (\S+) and (\S+); tried", text)
     assert best is not None
@@ -105,7 +126,7 @@ def test_medians_are_of_the_best_values(tmp_path: Path) -> None:
         best = trial.best(study)
         assert best is not None
         groups[_name(n)].append(best.value)
-    (line,) = [line for line in learnt(study, state, [], {}) if line.startswith("model.backbone")]
+    (line,) = [line for line in learnt(study, state, [], Importances()) if line.startswith("model.backbone")]
     for name, values in groups.items():
         assert f"{name} {float(np.median(values)):.4g} ({len(values)} trials)" in line
 
@@ -113,9 +134,9 @@ def test_medians_are_of_the_best_values(tmp_path: Path) -> None:
 def test_few_trials_say_so_and_none_say_nothing(tmp_path: Path) -> None:
     study, study_dir = drawn_study(tmp_path)
     state = read(study_dir.results)
-    text = "\n".join(learnt(study, state, [], {}))
+    text = "\n".join(learnt(study, state, [], Importances()))
     assert "4 trials with a value are too few to say which parameters mattered." in text
-    assert learnt(study, StudyState(), [], {}) == []
+    assert learnt(study, StudyState(), [], Importances()) == []
 
 
 def test_pictures_of_the_space(tmp_path: Path) -> None:

@@ -183,12 +183,13 @@ def _optuna(folder: StudyDir, study: Study, trials: int) -> None:
         params = {"optimizer.lr": min(params_of(number)["optimizer.lr"], 1e-2), "optimizer.weight_decay": 0.02 * number}
         value = 0.05 * number + 0.04 * epochs
         values = [value, 10.0 + number][: len(study.metrics)]
-        failed = state == "failed"
+        many = len(study.metrics) > 1  # such a study stops none
+        states = {"failed": TrialState.FAIL, "stopped": TrialState.COMPLETE if many else TrialState.PRUNED}
         trial = create_trial(
-            state=TrialState.FAIL if failed else TrialState.COMPLETE,
+            state=states.get(state, TrialState.COMPLETE),
             params=params,
             distributions=spaces,
-            values=None if failed else values,
+            values=None if state == "failed" else values,
         )
         own.add_trial(trial)
 

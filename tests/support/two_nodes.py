@@ -58,6 +58,16 @@ class Nodes:
         block = psutil.Process(int((self.folder / f"{node}.pid").read_text().split()[0]))
         return {block.pid, *(child.pid for child in block.children(recursive=True))}
 
+    def session(self) -> Path:
+        """Folder of the head's Ray session; what /tmp/ray links to may be another cluster's."""
+        found = set()
+        for pid in self.processes("head"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                words = [word.partition("=") for word in psutil.Process(pid).cmdline()]
+                found |= {value for key, _, value in words if key in ("--session-dir", "--session_dir")}
+        (folder,) = found
+        return Path(folder)
+
     def kill(self, node: str) -> None:
         """As a machine that loses its power takes everything with it."""
         for pid in self.processes(node):

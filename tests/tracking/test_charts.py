@@ -20,8 +20,10 @@ from cabruca.run import run_training
 from cabruca.tracking.canvas import Sparingly
 from cabruca.tracking.charting import Charts, read_findings, write_charts
 from cabruca.tracking.charts import CHARTS
+from cabruca.tracking.guarded import Guarded
 from cabruca.tracking.plots import ResultsPlot, draw
 from cabruca.tracking.run_dir import RunDir
+from cabruca.tracking.trackers import trackers_of
 from cabruca.train.protocols import Record, RunInfo, Validation
 
 INFO = RunInfo(9, 3, 4, 4, "cpu", "fp32", 10, 0, 0, {})
@@ -156,6 +158,29 @@ def test_drawing_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch
                 now[0] += 0.5
             drawn += 1
     assert drawn == 10  # each 10 epochs, which last 20 drawings
+
+
+def test_all_drawers_of_a_run_share_a_twentieth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, drawn = [0.0], [0.0]
+
+    def draw_for(seconds: float) -> bytes:
+        now[0] += seconds
+        drawn[0] += seconds
+        return b""
+
+    monkeypatch.setattr("cabruca.tracking.canvas.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("cabruca.tracking.charting.write_charts", lambda *_: draw_for(2.0))
+    monkeypatch.setattr("cabruca.tracking.plots.draw", lambda *_, **__: draw_for(0.5))
+    chosen = trackers_of(RunDir(tmp_path / "a"), line_config(tmp_path, tracking__tensorboard=False))
+    drawers = [one._callback for one in chosen if isinstance(one, Guarded)]
+    drawers = [one for one in drawers if isinstance(one, Charts | ResultsPlot)]
+    for epoch in range(1, 1_001):
+        now[0] += 1.0
+        for one in drawers:
+            one.on_validation(Record(epoch, epoch, {"val/mAP_50": epoch / 1_000}, findings=findings(epoch)))
+            one.on_epoch(Record(epoch, epoch, {"val/mAP_50": epoch / 1_000}))
+    assert len(drawers) == 2
+    assert 0.03 < drawn[0] / now[0] < 0.055
 
 
 def test_trackers_show_the_pictures_and_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

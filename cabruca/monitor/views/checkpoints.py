@@ -36,7 +36,9 @@ def show() -> None:
         return
     _numbers(found)
     frame = pandas.DataFrame([_row(one) for one in found])
+    frame[["epoch", "step"]] = frame[["epoch", "step"]].astype("Int64")  # with gaps, where a sidecar is missing
     styled = frame.style.map(lambda text: f"color: {_HEX.get(text[2:], '#888888')}", subset=["hash"])
+    styled = styled.format({"size": look.size}, na_rep="-")  # on the screen alone: a click on the head sorts bytes
     st.dataframe(styled, hide_index=True, height=36 + 35 * min(len(found), 14))
     use, delete = st.columns(2, gap="large")
     with use:
@@ -72,7 +74,7 @@ def _row(one: Kept) -> dict[str, object]:
         "epoch": one.epoch,
         "step": one.step,
         "metric": one.metric,
-        "size": look.size(one.bytes),
+        "size": one.bytes,
         "hash": f"● {one.condition}",
         "": "protected" if one.path.name in PROTECTED else "",
     }

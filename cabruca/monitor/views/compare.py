@@ -9,7 +9,15 @@ import pandas
 import streamlit as st
 
 from cabruca.monitor import look
-from cabruca.monitor.compare import best_places, coordinates_of, curves_of, direction_of, metrics_of, stories_of
+from cabruca.monitor.compare import (
+    MOST_SETTINGS,
+    best_places,
+    coordinates_of,
+    curves_of,
+    direction_of,
+    metrics_of,
+    stories_of,
+)
 from cabruca.monitor.figures import curves_figure, parallel_figure
 from cabruca.tracking.comparison import Comparison, compare
 from cabruca.tracking.runs import Story
@@ -75,6 +83,8 @@ def _body(names: Sequence[str], smoothing: float, was_live: bool) -> None:
     _settings(found)
     if len(stories) > 1 and found.settings:
         st.subheader("Parallel coordinates")
+        if len(found.settings) > MOST_SETTINGS:
+            st.caption(f"Of {len(found.settings)} settings that differ, the first {MOST_SETTINGS}.")
         columns = coordinates_of(stories, stories[0].monitor)
         look.chart(parallel_figure(columns, stories[0].monitor), "parallel coordinates")
 

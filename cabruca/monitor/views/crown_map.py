@@ -34,6 +34,10 @@ def show() -> None:
         look.nothing("map", "No crown in it", "The prediction has no picture with a crown.")
         return
     image = look.choose("image", crowns.images, "Picture")
+    if crowns.left_out:
+        read = len(crowns.geometries)
+        text = f"The first {read:,} crowns are shown; {crowns.left_out:,} more are in the file, for a GIS such as QGIS."
+        st.warning(text, icon=":material/content_cut:")
     chosen = _filters(crowns, image)
     picture = _picture(image, path)
     left, right = st.columns([3, 1], gap="medium")

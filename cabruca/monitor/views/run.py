@@ -123,6 +123,7 @@ def _now(rows: Rows) -> None:
         ("Memory of the process", "system/process_rss_mb", "{:,.0f} MB"),
         ("Memory of the machine", "system/ram_percent", "{:.0f} %"),
         ("GPU", "system/gpu_percent", "{:.0f} %"),
+        ("GPU memory", "system/gpu_memory_mb", "{:,.0f} MB"),
         ("Disk free", "system/disk_free_gb", "{:.1f} GB"),
     )
     values = [(label, text, rows.column(name)[1]) for label, name, text in asked]

@@ -23,6 +23,9 @@ _ORDER: dict[str, Callable[[RunFacts], Any]] = {
     "time it took": lambda one: -(one.elapsed_s or 0.0),
 }
 
+_WHOLE = ["at epoch", "epoch", "of"]
+_SHOWN: dict[str, Callable[[float], str]] = {"elapsed": look.lasting, "size": look.size, "last sign": look.ago}
+
 
 def show() -> None:
     """The page."""
@@ -87,21 +90,25 @@ def _row(one: RunFacts) -> dict[str, Any]:
         "metric": one.monitor or None,
         "best": one.best,
         "at epoch": one.best_epoch,
-        "epoch": f"{one.epoch}/{one.epochs or '?'}",
+        "epoch": one.epoch,
+        "of": one.epochs,
         "done": done,
         "device": one.device or None,
-        "elapsed": look.lasting(one.elapsed_s),
-        "size": look.size(one.bytes),
-        "last sign": look.ago(one.heartbeat),
+        "elapsed": one.elapsed_s,
+        "size": one.bytes,
+        "last sign": one.heartbeat,
         "tags": list(one.notes.tags),
         "note": one.notes.note.partition("\n")[0],
     }
 
 
 def _styled(found: Sequence[RunFacts]) -> Any:
-    """The table, its states in their colours."""
+    """The table, its states in their colours; numbers become words on the screen alone, so they can be sorted."""
     frame = pandas.DataFrame([_row(one) for one in found])
-    return frame.style.map(lambda text: f"color: {look.HEX[text[2:]]}", subset=["state"])
+    frame[_WHOLE] = frame[_WHOLE].astype("Int64")  # with gaps, where a run has no value
+    frame[list(_SHOWN)] = frame[list(_SHOWN)].astype("float64")
+    styled = frame.style.map(lambda text: f"color: {look.HEX[text[2:]]}", subset=["state"])
+    return styled.format(_SHOWN, na_rep="-")
 
 
 def _columns() -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import pandas
 import streamlit as st
 
@@ -13,6 +16,7 @@ from cabruca.monitor.studies import StudyLook, autopsies_of, leaderboard, repeat
 from cabruca.monitor.study_figures import STATES, rung_bars, trial_curves, trials_by_state
 from cabruca.tracking.short import short_number
 from cabruca.tracking.study_state import ENDED
+from cabruca.tracking.study_tables import epochs, parameter_value
 
 VIEWS = ("Overview", "Curves", "Optuna", "Failed trials", "Repeats")
 
@@ -92,13 +96,9 @@ def _overview(found: StudyLook) -> None:
         look.nothing("science", "No trial yet", "The first one appears as soon as it has been asked for.")
         return
     st.subheader("Leaderboard")
-    frame = pandas.DataFrame(rows)
-    whole = ["#", "trial", "at epoch"]
-    frame[whole] = frame[whole].astype("Int64")  # with gaps, where a trial has no value
-    frame["elapsed"] = [look.lasting(None if pandas.isna(value) else value) for value in frame["elapsed"]]
-    styled = frame.style.map(lambda text: f"color: {STATES.get(text[2:], '#888888')}", subset=["state"])
+    st.caption(f"Best first; of at most {epochs(found.study.max_epochs)} a trial. A click on a head sorts by it.")
     numbers = {metric: st.column_config.NumberColumn(format="%.4f") for metric in found.study.metrics}
-    st.dataframe(styled, hide_index=True, column_config=numbers, height=min(36 + 35 * len(rows), 460))
+    st.dataframe(_styled(rows), hide_index=True, column_config=numbers, height=min(36 + 35 * len(rows), 460))
     left, right = st.columns(2)
     with left.container(border=True):
         st.markdown("**Trials by state**")
@@ -112,6 +112,20 @@ def _overview(found: StudyLook) -> None:
             st.caption("This study's scheduler has no rungs, or none below its last epoch.")
     if found.folder.report.is_file():
         st.caption(f":material/description: The report of the study: `{found.folder.report}`")
+
+
+def _styled(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """The leaderboard, its states in their colours; numbers become words on the screen alone."""
+    frame = pandas.DataFrame(rows)
+    whole = ["#", "trial", "at epoch", "epoch"]
+    frame[whole] = frame[whole].astype("Int64")  # with gaps, where a trial has no value
+    frame["elapsed"] = frame["elapsed"].astype("float64")
+    params = [str(name) for name in frame.columns[list(frame.columns).index("epoch") + 1 :]]
+    own: dict[str, Callable[[Any], str]] = {
+        name: parameter_value for name in params if pandas.api.types.is_numeric_dtype(frame[name])
+    }
+    styled = frame.style.map(lambda text: f"color: {STATES.get(text[2:], '#888888')}", subset=["state"])
+    return styled.format({**own, "elapsed": look.lasting}, na_rep="-")
 
 
 def _curves(found: StudyLook) -> None:
@@ -140,9 +154,8 @@ def _optuna(found: StudyLook) -> None:
     figure.update_layout(height=720 if title == "Contour" else 460)
     with st.container(border=True):
         look.chart(figure, f"optuna {title}")
-    st.caption(
-        f"Drawn by Optuna from `{path.name}`. More of it: `{command('ui', 'optuna', '--study', found.folder.path)}`"
-    )
+    more = command("ui", "optuna", "--study", found.folder.path)
+    st.caption(f"{figures.told_of(own, title)} Drawn by Optuna from `{path.name}`. More of it: `{more}`")
 
 
 def _failed(found: StudyLook) -> None:
