@@ -22,7 +22,7 @@ def read_area(path: str | Path, crs: str | None) -> Any:
     Raises:
         DataError: the file cannot be read, has no polygon, or has no CRS where the raster has one.
     """
-    layer, what = read_layer(path), f"area '{path}'"
+    layer, what = read_layer(path, preferred=None), f"area '{path}'"
     polygons = [g for g in layer.shapes if g is not None and "Polygon" in g.geom_type and not g.is_empty]
     if not polygons:
         raise DataError(f"{what} holds no polygon; draw at least one around the ground to look at")

@@ -118,7 +118,7 @@ def read_area(path: str, what: str) -> tuple[shapely.Geometry, CRS]:
     Raises:
         DataError: it cannot be read, has no CRS or no polygon.
     """
-    found = read_layer(path)
+    found = read_layer(path, preferred=None)
     if found.crs is None:
         raise DataError(f"{what} '{path}' states no crs; save it with its crs")
     parts = [shapely.make_valid(s) for s in found.shapes if s is not None]

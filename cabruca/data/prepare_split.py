@@ -59,7 +59,7 @@ def regions_of(split: str) -> tuple[Layer, str] | None:
     path, field = split, FIELD
     if not Path(split).is_file() and ":" in split and Path(split.rpartition(":")[0]).is_file():
         path, _, field = split.rpartition(":")
-    layer = read_layer(path)
+    layer = read_layer(path, preferred=None)
     if layer.crs is None:
         raise DataError(f"'{path}' states no crs; save the regions with their crs")
     return layer, field

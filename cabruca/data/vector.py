@@ -59,15 +59,20 @@ class Layer:
         return self.fields[field]
 
 
-def read_layer(path: str | Path, *, layer: str | None = None, may_be_empty: bool = False) -> Layer:
-    """A layer of a vector file; by default the only one, or the one named `crowns`.
+def read_layer(
+    path: str | Path, *, layer: str | None = None, preferred: str | None = PREFERRED_LAYER, may_be_empty: bool = False
+) -> Layer:
+    """A layer of a vector file; by default the only one, or the one named as is preferred.
+
+    Args:
+        preferred: None for areas, whose layer no option names: then only a file of one layer will do.
 
     Raises:
         DataError: not a plain file of a known format, damaged, without features, or of several layers and none named.
     """
     path = Path(path)
     driver = _driver(path)
-    found = _geojson(path) if driver == "GeoJSON" else _ogr(path, driver, layer)
+    found = _geojson(path) if driver == "GeoJSON" else _ogr(path, driver, layer, preferred)
     if len(found.shapes) == 0 and not may_be_empty:
         raise DataError(f"'{path}' holds no feature; give a layer with at least one")
     return found
@@ -110,15 +115,16 @@ def _driver(path: Path) -> str:
     raise DataError(f"'{path}' begins with {head[:8]!r}, so it is no {FORMATS}, whatever its name; convert it to one")
 
 
-def _ogr(path: Path, driver: str, layer: str | None) -> Layer:
+def _ogr(path: Path, driver: str, layer: str | None, preferred: str | None) -> Layer:
     try:
         names = layer_names(path)
         if not names:
             raise DataError(f"'{path}' cannot be read as {driver} (it has no layer of shapes); write it anew")
-        chosen = layer or (names[0] if len(names) == 1 else PREFERRED_LAYER)
+        chosen = layer or (names[0] if len(names) == 1 else preferred)
         if chosen not in names:
             what = f"has no layer '{layer}'" if layer else "has several layers"
-            raise DataError(f"'{path}' {what}; name one of them: {', '.join(names)}")
+            remedy = "name one of them" if layer or preferred else "save the right one as a file of its own"
+            raise DataError(f"'{path}' {what}; {remedy}: {', '.join(names)}")
         if pyogrio.read_info(path, layer=chosen)["driver"] != driver:
             raise DataError(f"'{path}' is not opened as {driver}; convert it to a {FORMATS} file")
         meta, _, wkb, columns = pyogrio.raw.read(path, layer=chosen, force_2d=True)

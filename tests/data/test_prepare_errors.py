@@ -14,6 +14,7 @@ from drawn_data import write_raster
 from drawn_ortho import PLACES, discs, draw_ortho, to_map, write_labels
 from test_prepare import SHARES, area_file, wanted
 
+from cabruca.data.area import read_area
 from cabruca.data.prepare import Wanted, prepare
 from cabruca.data.vector import read_layer
 from cabruca.errors import CabrucaError, ConfigError, DataError
@@ -167,6 +168,18 @@ def test_several_layers_have_to_be_named(tmp_path: Path) -> None:
     assert len(read_layer(tmp_path / "a.gpkg", layer="trees").shapes) == len(discs())
     with pytest.raises(DataError, match="has no layer 'tree'"):
         read_layer(tmp_path / "a.gpkg", layer="tree")
+
+
+def test_crowns_are_no_area_and_no_regions(tmp_path: Path) -> None:
+    """Of a map that predict wrote: its crowns would be taken for the ground."""
+    for layer in ("crowns", "plots"):
+        write_labels(tmp_path / "m.gpkg", to_map(discs(), TRANSFORM), CRS, layer=layer, append=layer == "plots")
+    assert len(read_layer(tmp_path / "m.gpkg").shapes) == len(discs())
+    text = "has several layers; save the right one as a file of its own: crowns, plots"
+    refused(wanted(tmp_path, aoi=str(tmp_path / "m.gpkg")), text)
+    refused(wanted(tmp_path, split=str(tmp_path / "m.gpkg")), text)
+    with pytest.raises(DataError, match=text):
+        read_area(tmp_path / "m.gpkg", CRS)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
