@@ -56,8 +56,8 @@ def crown_map(farm: FarmMap, plots: Sequence[Ground], behind: Backdrop | None) -
 
 
 def cover_map(farm: FarmMap) -> bytes | None:
-    """Canopy cover and shade cover of each tile, side by side; None without any tile."""
-    if len(farm.tiles) == 0:
+    """Canopy cover and shade cover of each tile, side by side; None where no tile knows its cover."""
+    if not (np.isfinite(farm.canopy).any() or np.isfinite(farm.shade).any()):
         return None
     figure = Figure(figsize=(9.2, 4.2), layout="constrained")
     FigureCanvasAgg(figure)

@@ -83,3 +83,13 @@ def test_json_of_any_name_never_reaches_gdal(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(DataError, match="has no layer 'crowns'"):
         read_farm(tmp_path / "p.gpkg")
     assert set(asked) == {"farm.gpkg"}
+
+
+def test_a_map_whose_windows_know_no_cover_has_no_empty_maps_of_it(tmp_path: Path) -> None:
+    """Of a network that learnt from boxes alone."""
+    known, unknown = (
+        write_map(tmp_path / f"{name}.gpkg", TREES, canopy=cover, shade=cover)
+        for name, cover in (("known", 0.5), ("unknown", None))
+    )
+    pages = [report(path, "grid:1ha", tmp_path / f"{path.stem}.html").files[0].read_text() for path in (known, unknown)]
+    assert ["canopy and shade cover by window" in page for page in pages] == [True, False]
