@@ -121,9 +121,9 @@ class Plan:
         request = self.request
         aoi = "" if request.aoi is None else hashlib.sha256(request.aoi.read_bytes()).hexdigest()
         return _texts({
-            "gsd": request.gsd, "tile_size": self.tile_size, "overlap": request.overlap, "aoi": aoi, "score": dict(self.score), "merge_iou": self.merge_iou,
-            "merge_containment": self.merge_containment, "nms_iou": self.nms_iou, "simplify_px": request.simplify_px,
-            "raster_out": request.raster_out is not None,
+            "gsd": request.gsd, "tile_size": self.tile_size, "overlap": request.overlap, "aoi": aoi,
+            "score": dict(self.score), "merge_iou": self.merge_iou, "merge_containment": self.merge_containment,
+            "nms_iou": self.nms_iou, "simplify_px": request.simplify_px, "raster_out": request.raster_out is not None,
         })  # fmt: skip
 
     def job(self) -> dict[str, str]:
