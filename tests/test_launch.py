@@ -73,7 +73,7 @@ def test_workers_are_a_number_auto_or_a_range(text: str, value: object) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "4-2", "2-", "1.5", ""])
 def test_other_words_for_workers_are_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is not a number of workers; write 4, auto, or 2-8"):
+    with pytest.raises(click.BadParameter, match="is not a number of workers; write 4, auto, or 1-2"):
         Workers().convert(text, None, None)
 
 
