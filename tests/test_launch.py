@@ -99,3 +99,6 @@ def test_the_command_for_all_gpus_is_printed(monkeypatch: pytest.MonkeyPatch, tm
     told = CliRunner().invoke(main, ["train", "--config", str(file)])
     assert "2 GPUs are here and this run uses one; all of them:" in told.output
     assert f"train --config {file} --seed 3 --workers auto" in told.output
+    for given in (["--workers", "1"], ["--set", "distributed.num_workers=1"], ["--quiet"]):  # one was asked for
+        told = CliRunner().invoke(main, ["train", "--config", str(file), *given])
+        assert "GPUs are here" not in told.output
