@@ -118,7 +118,7 @@ def check_metrics(study: StudyConfig) -> None:
 
 
 def check_together(study: StudyConfig) -> None:
-    """Rules that sampler, scheduler and resources have together.
+    """Rules that scheduler and workers have together.
 
     Raises:
         ValueError: two of them do not fit.
@@ -128,12 +128,6 @@ def check_together(study: StudyConfig) -> None:
         raise ValueError(
             f"scheduler: type: {kind} pauses trials, which needs workers_per_trial: 1, not {study.workers_per_trial}; "
             "write type: asha or median"
-        )
-    epochs = study.max_epochs
-    if kind in ("asha", "hyperband", "median") and epochs is not None and study.scheduler.grace_period > epochs:
-        raise ValueError(
-            f"scheduler: grace_period {study.scheduler.grace_period} is above max_epochs {epochs}, so nothing would be "
-            f"stopped; write {max(1, epochs // 3)}, or type: none"
         )
 
 

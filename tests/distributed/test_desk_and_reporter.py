@@ -20,10 +20,10 @@ from cabruca.train.protocols import Record, Save, StopTraining
 
 
 @pytest.mark.parametrize(
-    ("cpus", "wanted", "threads", "loaders"), [(1, 4, 1, 0), (4, 1, 3, 1), (4, 8, 1, 3), (8, None, 6, 2)]
+    ("cpus", "wanted", "budget"), [(1, 4, (1, 0)), (4, 1, (3, 1)), (4, 8, (1, 3)), (8, None, (6, 2))]
 )
 def test_a_worker_s_cpus_are_its_threads_and_loader_processes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpus: int, wanted: int | None, threads: int, loaders: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpus: int, wanted: int | None, budget: tuple[int, int]
 ) -> None:
     """Whatever the machine has: other workers have the rest."""
     set_to: list[int] = []
@@ -32,7 +32,7 @@ def test_a_worker_s_cpus_are_its_threads_and_loader_processes(
     monkeypatch.setattr("torch.set_num_threads", set_to.append)
     monkeypatch.chdir(tmp_path)
     runtime = make_runtime(Place(cpus, use_gpu=False, loaders=wanted, folder=str(tmp_path)))
-    assert (set_to, runtime.loaders) == ([threads], loaders)
+    assert (set_to, runtime.loaders) == ([budget[0]], budget[1])
     assert (runtime.rank, runtime.world_size, runtime.local_rank) == (3, 4, 1)
 
 

@@ -1,4 +1,4 @@
-"""Every sampler over every kind of parameter, and every scheduler, with a driver that is killed half way; without Ray."""
+"""Every sampler over every kind of parameter, every scheduler, and a driver that is killed half way; without Ray."""
 
 from __future__ import annotations
 
