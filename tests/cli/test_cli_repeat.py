@@ -1,0 +1,65 @@
+"""`cabruca tune repeat` and `tune best`: what reaches the driver, and what is said of a winner that is not repeated."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from drawn_study import drawn_study
+
+from cabruca.cli.main import main
+from cabruca.study_report.cautions import cautions
+from cabruca.tracking.study_events import read
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(main, ["tune", *map(str, args)])
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
+    """What the driver of repetitions was asked for; they end at once, interrupted."""
+    found: list[SimpleNamespace] = []
+
+    def run_repeats(study: Any, study_dir: Any, **options: Any) -> SimpleNamespace:
+        found.append(SimpleNamespace(study=study, study_dir=study_dir, **options))
+        return SimpleNamespace(state="interrupted", rows=[], exit_code=143)
+
+    monkeypatch.setitem(sys.modules, "cabruca.distributed.repeat", SimpleNamespace(run_repeats=run_repeats))
+    return found
+
+
+def test_flags_reach_the_driver_and_the_report_is_written_anew(tmp_path: Path, asked: list[SimpleNamespace]) -> None:
+    _, study_dir = drawn_study(tmp_path)
+    where = ("repeat", "drawn", "--output-dir", tmp_path / "outputs")
+    done = run(*where, "--top", "3", "--seeds", "4", "--max-concurrent", "2", "--address", "auto", "--use-mlflow")
+    assert done.exit_code == 143, done.output
+    (one,) = asked
+    assert (one.top, one.seeds, one.study_dir.path) == (3, 4, study_dir.path)
+    assert one.study.config.max_concurrent_trials == 2
+    assert (one.study.base.distributed.address, one.study.base.tracking.mlflow) == ("auto", True)
+    assert study_dir.report.is_file()
+    assert f"report        {study_dir.report}" in done.stdout
+    assert run(*where).exit_code == 143
+    assert (asked[-1].top, asked[-1].seeds) == (None, None), "the study's repeat_best, or 2 and 3"
+
+
+def test_a_study_without_a_value_has_nothing_to_repeat(tmp_path: Path, asked: list[SimpleNamespace]) -> None:
+    _, study_dir = drawn_study(tmp_path)
+    study_dir.results.unlink()
+    done = run("repeat", study_dir.path)
+    assert done.exit_code == 2
+    assert "has no trial with a value to repeat" in done.stderr
+    assert asked == []
+
+
+def test_the_winner_of_a_population_is_not_said_to_be_repeated(tmp_path: Path) -> None:
+    for kind, told in (("asha", False), ("pbt", True)):
+        study, study_dir = drawn_study(tmp_path / kind, scheduler=kind)
+        said = "has the parameters that the trial began with"
+        assert (said in run("best", study_dir.path).stdout) is told
+        assert (said in "\n".join(cautions(study, read(study_dir.results), []))) is told
