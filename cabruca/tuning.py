@@ -5,6 +5,7 @@ What is decided here is whether that may be done at all; `distributed.study` doe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from cabruca.tracking.secrets import hide
 from cabruca.tracking.study_dir import StudyDir, find_study
 from cabruca.tracking.study_events import read
 from cabruca.tracking.study_progress import study_progress_of
-from cabruca.tracking.study_words import winner_command
+from cabruca.tracking.study_words import TIME_IS_UP, winner_command
 
 if TYPE_CHECKING:
     from cabruca.distributed.repeat import Repeats
@@ -166,7 +167,11 @@ def repeat(
     set_environment(study.base)
     from cabruca.distributed.repeat import run_repeats
 
-    done = run_repeats(study, folder, top=top, seeds=seeds, quiet=quiet, json=json, **options)
+    own = "study.time_budget" in (overrides or {})  # that of the study's file is for what the study does itself
+    budget_s = study.config.time_budget_s if own else None
+    done = run_repeats(study, folder, top=top, seeds=seeds, budget_s=budget_s, quiet=quiet, json=json, **options)
+    if done.state == "stopped" and not quiet:
+        print(f"{TIME_IS_UP}; the same command goes on", file=sys.stderr, flush=True)
     from cabruca.distributed.importance import importances
 
     state = read(folder.results)

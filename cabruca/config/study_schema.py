@@ -48,7 +48,7 @@ class StudyConfig(Section):
     num_trials: PositiveInt = 20  # trials in all
     max_epochs: PositiveInt | None = None  # num_epochs of every trial; None: the base configuration's
     max_concurrent_trials: PositiveInt = 1  # trials at a time; 1 and a seed give the same study twice
-    time_budget: str | PositiveFloat | None = None  # 2h, 90m or seconds; then no new trial, running ones are saved
+    time_budget: str | PositiveFloat | None = None  # 2h, 90m or seconds; then nothing new, what runs is saved
     resources_per_trial: ResourcesConfig = ResourcesConfig()
     workers_per_trial: PositiveInt = 1  # processes that train one trial together
     search_space: dict[str, dict[str, Any]] = Field(min_length=1)  # dotted key: kind and values

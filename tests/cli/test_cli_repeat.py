@@ -46,6 +46,8 @@ def test_flags_reach_the_driver_and_the_report_is_written_anew(tmp_path: Path, a
     assert f"report        {study_dir.report}" in done.stdout
     assert run(*where).exit_code == 143
     assert (asked[-1].top, asked[-1].seeds) == (None, None), "the study's repeat_best, or 2 and 3"
+    assert run(*where, "--time-budget", "2h").exit_code == 143
+    assert [one.budget_s for one in asked] == [None, None, 7200.0]
 
 
 def test_a_study_without_a_value_has_nothing_to_repeat(tmp_path: Path, asked: list[SimpleNamespace]) -> None:
