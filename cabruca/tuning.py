@@ -216,14 +216,13 @@ def _run(
 
 def closing(study: Study, folder: StudyDir) -> list[str]:
     """Where everything of a study is and what to do next, a line each; only of what is there."""
-    name, where = study.config.name, ["--output-dir", study.base.output_dir]
     lines = [f"report        {folder.report}"] if folder.report.is_file() else []
     if folder.best_config.is_file():
         lines.append(f"best          {folder.best_config}")
         lines.append(f"  train it    {winner_command(study, folder)}")
         if not folder.repeats_json.is_file():
-            lines.append(f"  was it luck {command('tune', 'repeat', name, *where)}")
-    lines.append(f"more trials   {command('tune', 'extend', name, '--trials', '+10', *where)}")
+            lines.append(f"  was it luck {command('tune', 'repeat', folder.path)}")
+    lines.append(f"more trials   {command('tune', 'extend', folder.path, '--trials', '+10')}")
     lines.append(f"curves        {command('--logdir', folder.trials, program='tensorboard')}")
     lines.append(f"Optuna        optuna-dashboard sqlite:///{folder.optuna_db}  (pip install optuna-dashboard)")
     if study.base.tracking.mlflow:

@@ -13,7 +13,9 @@ from drawn_study import drawn_study
 
 from cabruca.cli.main import main
 from cabruca.study_report.cautions import cautions
+from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import read
+from cabruca.tuning import closing
 
 
 def run(*args: str | Path) -> Result:
@@ -57,6 +59,18 @@ def test_a_study_without_a_value_has_nothing_to_repeat(tmp_path: Path, asked: li
     assert done.exit_code == 2
     assert "has no trial with a value to repeat" in done.stderr
     assert asked == []
+
+
+def test_what_is_said_at_the_end_finds_a_study_that_was_moved(tmp_path: Path) -> None:
+    """Or that is gone on with from another folder than it was begun in: output_dir may be relative."""
+    study, study_dir = drawn_study(tmp_path)
+    moved = StudyDir(study_dir.path.rename(tmp_path / "elsewhere"))
+    moved.best_config.write_text("{}\n")
+    commands = [line.split()[-4:] for line in closing(study, moved) if " tune " in line]
+    assert len(commands) == 2
+    for words in commands:
+        assert str(moved.path) in words
+    assert str(study_dir.path.parents[1]) not in "\n".join(line for line in closing(study, moved) if "tune" in line)
 
 
 def test_the_winner_of_a_population_is_not_said_to_be_repeated(tmp_path: Path) -> None:
