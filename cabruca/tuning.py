@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cabruca.commands import command
 from cabruca.config.study import Study, load_study
 from cabruca.config.study_change import check_going_on, check_unmasked
+from cabruca.config.study_trial import KEPT
 from cabruca.errors import ConfigError, RunError
 from cabruca.study_report import write_report
 from cabruca.tracking.files import to_json
@@ -104,6 +106,8 @@ def extend(
     count = _lengthened(trials, before, folder)
     given = {**(overrides or {}), "study.num_trials": count}
     study = folder.load(given) if study_file is None else load_study(study_file, given, base=folder.base_yaml)
+    kept = {key: value for key, value in before.config.set.items() if key in KEPT}  # by a flag, maybe: in no file
+    study = replace(study, config=study.config.model_copy(update={"set": {**kept, **study.config.set}}))
     if study.config.set != before.config.set:  # the stored base has been set already
         raise ConfigError(f"{study_file} has another `set` than study {folder.name} was begun with; set it back")
     check_going_on(before, study)

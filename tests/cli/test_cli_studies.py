@@ -1,4 +1,4 @@
-"""`cabruca tune repeat` and `tune best`: what reaches the driver, and what is said of a winner that is not repeated."""
+"""`cabruca tune repeat`, `best` and `extend --study`: what reaches the driver, and what is said at the end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from drawn_study import drawn_study
+from drawn_study import drawn_study, write_study
 
 from cabruca.cli.main import main
+from cabruca.config.study import trial_config
 from cabruca.study_report.cautions import cautions
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import read
@@ -59,6 +60,30 @@ def test_a_study_without_a_value_has_nothing_to_repeat(tmp_path: Path, asked: li
     assert done.exit_code == 2
     assert "has no trial with a value to repeat" in done.stderr
     assert asked == []
+
+
+def test_a_flag_of_the_beginning_stays_when_a_file_widens_the_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--set validation.frequency=2` is noted as the study's own, and stands in no file."""
+    asked: list[Any] = []
+
+    def run_study(study: Any, study_dir: Any, **_: Any) -> SimpleNamespace:
+        asked.append(study)
+        study_dir.write(study)
+        return SimpleNamespace(state="finished", best=None, message="", exit_code=0)
+
+    monkeypatch.setitem(sys.modules, "cabruca.distributed.study", SimpleNamespace(run_study=run_study))
+    path = write_study(tmp_path)
+    assert run("--study", path, "--set", "validation.frequency=2").exit_code == 0
+    path.write_text(path.read_text().replace("2.0e-3]", "1.0e-2]"))
+    extend = ("extend", "drawn", "--output-dir", tmp_path / "outputs", "--trials", "+1", "--study", path)
+    done = run(*extend)
+    assert done.exit_code == 0, done.output
+    assert asked[-1].space["optimizer.lr"].high == 1e-2
+    assert trial_config(asked[-1], {}, number=9, folder=tmp_path).validation.frequency == 2
+    path.write_text(path.read_text() + "set: {validation.frequency: 1}\n")
+    assert "another `set`" in run(*extend).stderr
 
 
 def test_what_is_said_at_the_end_finds_a_study_that_was_moved(tmp_path: Path) -> None:
