@@ -22,6 +22,7 @@ from cabruca.config.study_folds import folds_of
 from cabruca.distributed.cluster import all_resources, cluster_for
 from cabruca.distributed.group import open_desk
 from cabruca.distributed.keeping import Keeper
+from cabruca.distributed.population import check_population
 from cabruca.distributed.preflight import Resources
 from cabruca.distributed.repeat import repeat_best
 from cabruca.distributed.repeat_rows import are_left
@@ -233,6 +234,7 @@ class _Driver:
         return self._end()
 
     def _look_ahead(self, nodes: Sequence[Resources], *, dry: bool) -> None:
+        check_population(self._study)
         check_trials_fit(self._study, self._dir, nodes)
         if dry:
             self._status.set(message="one dry epoch of the base configuration")

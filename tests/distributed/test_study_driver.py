@@ -151,9 +151,11 @@ def test_the_estimate_is_told_again_when_the_study_changes(tmp_path: Path, playe
     assert folder.load().config.num_trials == 12, "what is refused is not written down"
 
 
-def test_a_trial_that_fits_nowhere_is_refused_before_the_epoch(tmp_path: Path, played: Played) -> None:
+def test_trials_that_cannot_be_are_refused_before_the_epoch(tmp_path: Path, played: Played) -> None:
     with pytest.raises(ConfigError, match="fits nowhere"):
         run(tmp_path, resources_per_trial={"cpu": 64})
+    with pytest.raises(ConfigError, match=r"pbt copies weights between trials, which model.backbone would not let fit"):
+        run(tmp_path, scheduler={"type": "pbt"})
     assert played.epochs == 0
     played.ends = dict.fromkeys(range(8), "finished")
     assert run(tmp_path)[0].state == "finished"
