@@ -59,7 +59,5 @@ def test_a_condition_may_hold_more_often_and_not_less(make: StudyFiles) -> None:
         return {"search_space": {**SPACE, "optimizer.weight_decay": decay}}
 
     check_going_on(make(**where(3)), make(**where(3, 6)))
-    line = (
-        "search_space.optimizer.weight_decay exists no longer where scheduler.T_max is 6; trials"
-    )
+    line = "search_space.optimizer.weight_decay exists no longer where scheduler.T_max is 6; trials"
     assert line in refusal(check_going_on, make(**where(3, 6)), make(**where(3)))
