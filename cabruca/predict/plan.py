@@ -113,12 +113,15 @@ class Plan:
         )
 
     def settings(self) -> dict[str, str]:
-        """What a map of these images by this checkpoint depends on, name -> text; the finished map holds them."""
+        """What a map of these images by this checkpoint depends on, name -> text; the finished map holds them.
+
+        Not the batch size: a window's numbers depend on it in the last bits alone, and whoever ran out of memory goes
+        on with a smaller one.
+        """
         request = self.request
         aoi = "" if request.aoi is None else hashlib.sha256(request.aoi.read_bytes()).hexdigest()
         return _texts({
-            "gsd": request.gsd, "tile_size": self.tile_size, "overlap": request.overlap, "batch_size": self.batch_size,
-            "aoi": aoi, "score": dict(self.score), "merge_iou": self.merge_iou,
+            "gsd": request.gsd, "tile_size": self.tile_size, "overlap": request.overlap, "aoi": aoi, "score": dict(self.score), "merge_iou": self.merge_iou,
             "merge_containment": self.merge_containment, "nms_iou": self.nms_iou, "simplify_px": request.simplify_px,
             "raster_out": request.raster_out is not None,
         })  # fmt: skip

@@ -84,6 +84,13 @@ def test_stopped_again_and_again_the_map_is_the_same(undisturbed: tuple[Path, li
     assert contents(folder, f"stopped{step}.gpkg") == whole
 
 
+def test_who_ran_out_of_memory_goes_on_with_a_smaller_batch(undisturbed: tuple[Path, list[Any]]) -> None:
+    folder, whole = undisturbed
+    assert not run(a_plan(folder, "batch.gpkg", batch_size=4), InProcess(Perfect(DISCS, HW)), StopAfter(2)).finished
+    assert run(a_plan(folder, "batch.gpkg", batch_size=1), InProcess(Perfect(DISCS, HW))).finished
+    assert contents(folder, "batch.gpkg") == whole
+
+
 def test_a_failure_between_saves_costs_only_what_was_not_saved(undisturbed: tuple[Path, list[Any]]) -> None:
     """Rows and rasters written after the last state are made again, not twice."""
     folder, whole = undisturbed
