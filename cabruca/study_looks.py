@@ -24,7 +24,7 @@ from cabruca.tracking.study_tables import (
     parameter_value,
     records_of,
 )
-from cabruca.tracking.study_words import go_on_command, winner_command
+from cabruca.tracking.study_words import EXCHANGED, go_on_command, winner_command
 
 UNTOLD = ("experiment_name", "output_dir")
 """Keys that say where a run lies, not what it learnt."""
@@ -123,6 +123,7 @@ def best_of_study(name: str, output_dir: str) -> Look:
     else:
         mean, deviation = short_number(again["mean"]), short_number(again["deviation"])
         lines.append(f"over {len(again['values'])} further seeds: {mean} +- {deviation}")
+    lines += [EXCHANGED] if study.config.scheduler.type == "pbt" else []
     written = folder.best_config.is_file()
     lines += (
         [f"configuration: {folder.best_config}", f"  {train}"] if written else ["its configuration is not written yet"]

@@ -5,13 +5,16 @@ What is decided here is whether that may be done at all; `distributed.study` doe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cabruca.commands import command
 from cabruca.config.study import Study, load_study
 from cabruca.config.study_change import check_going_on, check_unmasked
+from cabruca.config.study_trial import KEPT
 from cabruca.errors import ConfigError, RunError
 from cabruca.study_report import write_report
 from cabruca.tracking.files import to_json
@@ -19,7 +22,7 @@ from cabruca.tracking.secrets import hide
 from cabruca.tracking.study_dir import StudyDir, find_study
 from cabruca.tracking.study_events import read
 from cabruca.tracking.study_progress import study_progress_of
-from cabruca.tracking.study_words import winner_command
+from cabruca.tracking.study_words import TIME_IS_UP, winner_command
 
 if TYPE_CHECKING:
     from cabruca.distributed.repeat import Repeats
@@ -103,6 +106,8 @@ def extend(
     count = _lengthened(trials, before, folder)
     given = {**(overrides or {}), "study.num_trials": count}
     study = folder.load(given) if study_file is None else load_study(study_file, given, base=folder.base_yaml)
+    kept = {key: value for key, value in before.config.set.items() if key in KEPT}  # by a flag, maybe: in no file
+    study = replace(study, config=study.config.model_copy(update={"set": {**kept, **study.config.set}}))
     if study.config.set != before.config.set:  # the stored base has been set already
         raise ConfigError(f"{study_file} has another `set` than study {folder.name} was begun with; set it back")
     check_going_on(before, study)
@@ -166,7 +171,11 @@ def repeat(
     set_environment(study.base)
     from cabruca.distributed.repeat import run_repeats
 
-    done = run_repeats(study, folder, top=top, seeds=seeds, quiet=quiet, json=json, **options)
+    own = "study.time_budget" in (overrides or {})  # that of the study's file is for what the study does itself
+    budget_s = study.config.time_budget_s if own else None
+    done = run_repeats(study, folder, top=top, seeds=seeds, budget_s=budget_s, quiet=quiet, json=json, **options)
+    if done.state == "stopped" and not quiet:
+        print(f"{TIME_IS_UP}; the same command goes on", file=sys.stderr, flush=True)
     from cabruca.distributed.importance import importances
 
     state = read(folder.results)
@@ -211,14 +220,13 @@ def _run(
 
 def closing(study: Study, folder: StudyDir) -> list[str]:
     """Where everything of a study is and what to do next, a line each; only of what is there."""
-    name, where = study.config.name, ["--output-dir", study.base.output_dir]
     lines = [f"report        {folder.report}"] if folder.report.is_file() else []
     if folder.best_config.is_file():
         lines.append(f"best          {folder.best_config}")
         lines.append(f"  train it    {winner_command(study, folder)}")
         if not folder.repeats_json.is_file():
-            lines.append(f"  was it luck {command('tune', 'repeat', name, *where)}")
-    lines.append(f"more trials   {command('tune', 'extend', name, '--trials', '+10', *where)}")
+            lines.append(f"  was it luck {command('tune', 'repeat', folder.path)}")
+    lines.append(f"more trials   {command('tune', 'extend', folder.path, '--trials', '+10')}")
     lines.append(f"curves        {command('--logdir', folder.trials, program='tensorboard')}")
     lines.append(f"Optuna        optuna-dashboard sqlite:///{folder.optuna_db}  (pip install optuna-dashboard)")
     if study.base.tracking.mlflow:

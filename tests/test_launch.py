@@ -73,7 +73,7 @@ def test_workers_are_a_number_auto_or_a_range(text: str, value: object) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "4-2", "2-", "1.5", ""])
 def test_other_words_for_workers_are_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is not a number of workers; write 4, auto, or 2-8"):
+    with pytest.raises(click.BadParameter, match="is not a number of workers; write 4, auto, or 1-2"):
         Workers().convert(text, None, None)
 
 
@@ -99,3 +99,6 @@ def test_the_command_for_all_gpus_is_printed(monkeypatch: pytest.MonkeyPatch, tm
     told = CliRunner().invoke(main, ["train", "--config", str(file)])
     assert "2 GPUs are here and this run uses one; all of them:" in told.output
     assert f"train --config {file} --seed 3 --workers auto" in told.output
+    for given in (["--workers", "1"], ["--set", "distributed.num_workers=1"], ["--quiet"]):  # one was asked for
+        told = CliRunner().invoke(main, ["train", "--config", str(file), *given])
+        assert "GPUs are here" not in told.output

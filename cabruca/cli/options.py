@@ -17,7 +17,7 @@ def set_option(command: F) -> F:
 
 
 class Workers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """`4`, `auto`, or `2-8` for as many as there are room for; becomes a number, the word, or [2, 8]."""
+    """`4`, `auto`, or `1-2` for as many as there is room for; becomes a number, the word, or [1, 2]."""
 
     name = "workers"
 
@@ -26,7 +26,7 @@ class Workers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if value == "auto":
             return value
         if not least.isdigit() or int(least) < 1 or (dash and not (most.isdigit() and int(most) >= int(least))):
-            self.fail(f"'{value}' is not a number of workers; write 4, auto, or 2-8 for as many as fit", param, ctx)
+            self.fail(f"'{value}' is not a number of workers; write 4, auto, or 1-2 for as many as fit", param, ctx)
         return [int(least), int(most)] if dash else int(least)
 
 
@@ -34,7 +34,7 @@ def worker_options(command: F) -> F:
     """`--workers`, `--address`, `--no-dashboard`; they reach the command as `workers`, `address`, `dashboard`."""
     for option in (
         click.option(
-            "--workers", type=Workers(), metavar="N|auto", help="Processes that share the work; 2-8: elastic."
+            "--workers", type=Workers(), metavar="N|auto", help="Processes that share the work; 1-2: elastic."
         ),
         click.option("--address", metavar="ADDR", help="Ray cluster: auto, host:port or ray://host:port."),
         click.option(

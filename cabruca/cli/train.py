@@ -87,7 +87,7 @@ def train(
 
     explicit = read_flags(KEYS, flags, assignments)
     config = load_config(config_path, explicit)
-    if not quiet and (gpus := unused_gpus(config)):
+    if not quiet and KEYS["workers"] not in explicit and (gpus := unused_gpus(config)):
         click.echo(f"{gpus} GPUs are here and this run uses one; all of them: {_with_workers(config_path)}", err=True)
     result = launch(
         config, resume=resume, init_from=init_from, dry_run=dry_run, quiet=quiet, json=as_json, explicit=explicit

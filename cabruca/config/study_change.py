@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cabruca.config.load import config_from_dict, redact
-from cabruca.config.parameter import Parameter, shown
+from cabruca.config.parameter import Parameter, same, shown
 from cabruca.config.redact import MASK
 from cabruca.config.search_space import SearchSpace
 from cabruca.config.study import Study
@@ -62,7 +62,7 @@ def check_wider(before: SearchSpace, now: SearchSpace) -> None:
     """Look whether every point of `before` is one of `now`.
 
     Raises:
-        ConfigError: a parameter is gone, of another kind, or has lost values.
+        ConfigError: a parameter is gone, of another kind, or has lost values or cases in which it exists.
     """
     for old in before:
         if old.key not in now.keys:
@@ -76,6 +76,13 @@ def check_wider(before: SearchSpace, now: SearchSpace) -> None:
             lost = [end for end in (old.low, old.high) if not new.holds(end)]
         if lost:
             raise ConfigError(_narrower(old, new, f"has lost {', '.join(shown(value) for value in lost)}"))
+        for key, values in old.when.items():
+            gone = [shown(value) for value in values if not any(same(value, other) for other in new.when[key])]
+            if gone:
+                raise ConfigError(
+                    f"search_space.{old.key} exists no longer where {key} is {', '.join(gone)}; trials of the study "
+                    "have it there: put that back under when, or give the study another name"
+                )
 
 
 def _narrower(old: Parameter, new: Parameter, how: str) -> str:

@@ -37,10 +37,31 @@ def check_study(study: Study) -> None:
         )
     if config.max_epochs is not None and config.set.get("training.num_epochs", config.max_epochs) != config.max_epochs:
         raise ConfigError(f"set: training.num_epochs contradicts max_epochs {config.max_epochs}; leave one of them out")
+    _check_grace(study)
     study.space.check(study.base)
     _check_resources(study)
     configured(study, {}, {})  # what the study decides fits the base
     _check_points(study)
+
+
+def _check_grace(study: Study) -> None:
+    """The scheduler beside the epochs, which are the base's where the study has none.
+
+    Raises:
+        ConfigError: no trial would ever be stopped, or take over another's weights.
+    """
+    settings, epochs = study.config.scheduler, study.max_epochs
+    own = "max_epochs" if study.config.max_epochs is not None else "the base configuration's training.num_epochs"
+    if settings.type in ("asha", "hyperband", "median") and settings.grace_period > epochs:
+        raise ConfigError(
+            f"scheduler: grace_period {settings.grace_period} is above {own} {epochs}, so nothing would be stopped; "
+            f"write {max(1, epochs // 3)}, or type: none"
+        )
+    if settings.type == "pbt" and settings.perturbation_interval >= epochs:
+        raise ConfigError(
+            f"scheduler: perturbation_interval {settings.perturbation_interval} is not below {own} {epochs}, so no "
+            "trial would take over weights; write less, or type: none"
+        )
 
 
 def _check_resources(study: Study) -> None:

@@ -48,7 +48,7 @@ class StudyConfig(Section):
     num_trials: PositiveInt = 20  # trials in all
     max_epochs: PositiveInt | None = None  # num_epochs of every trial; None: the base configuration's
     max_concurrent_trials: PositiveInt = 1  # trials at a time; 1 and a seed give the same study twice
-    time_budget: str | PositiveFloat | None = None  # 2h, 90m or seconds; then no new trial, running ones are saved
+    time_budget: str | PositiveFloat | None = None  # 2h, 90m or seconds; then nothing new, what runs is saved
     resources_per_trial: ResourcesConfig = ResourcesConfig()
     workers_per_trial: PositiveInt = 1  # processes that train one trial together
     search_space: dict[str, dict[str, Any]] = Field(min_length=1)  # dotted key: kind and values
@@ -118,7 +118,7 @@ def check_metrics(study: StudyConfig) -> None:
 
 
 def check_together(study: StudyConfig) -> None:
-    """Rules that sampler, scheduler and resources have together.
+    """Rules that scheduler and workers have together.
 
     Raises:
         ValueError: two of them do not fit.
@@ -128,12 +128,6 @@ def check_together(study: StudyConfig) -> None:
         raise ValueError(
             f"scheduler: type: {kind} pauses trials, which needs workers_per_trial: 1, not {study.workers_per_trial}; "
             "write type: asha or median"
-        )
-    epochs = study.max_epochs
-    if kind in ("asha", "hyperband", "median") and epochs is not None and study.scheduler.grace_period > epochs:
-        raise ValueError(
-            f"scheduler: grace_period {study.scheduler.grace_period} is above max_epochs {epochs}, so nothing would be "
-            f"stopped; write {max(1, epochs // 3)}, or type: none"
         )
 
 

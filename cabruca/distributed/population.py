@@ -41,20 +41,24 @@ class Exchange:
     params: dict[str, Any]
 
 
-class Population:
-    """What the exchanges have made of the trials. Fed with every result, in order.
+def check_population(study: Study) -> None:
+    """Whether weights fit from trial to trial, where they are to be taken over.
 
     Raises:
-        ConfigError: the search space has a key under which weights cannot be taken over.
+        ConfigError: the search space has a key under which they do not.
     """
+    for key in study.space.keys:
+        if study.config.scheduler.type == "pbt" and key in FIXED:
+            raise ConfigError(
+                f"scheduler pbt copies weights between trials, which {key} would not let fit; take it out of "
+                "search_space, or use asha"
+            )
+
+
+class Population:
+    """What the exchanges have made of the trials. Fed with every result, in order."""
 
     def __init__(self, study: Study) -> None:
-        for key in study.space.keys:
-            if key in FIXED:
-                raise ConfigError(
-                    f"scheduler pbt copies weights between trials, which {key} would not let fit; take it out of "
-                    "search_space, or use asha"
-                )
         self._study = study
         self._scores: dict[int, dict[int, float]] = defaultdict(dict)
         self._newest: dict[int, Exchange] = {}

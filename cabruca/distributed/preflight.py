@@ -56,17 +56,14 @@ def teams_that_fit(asked: Asked, nodes: Sequence[Resources]) -> int:
     return teams
 
 
-def check_fit(asked: Asked, nodes: Sequence[Resources], *, autoscaling: bool = False) -> None:
-    """Compare with the free resources of every node.
-
-    Args:
-        autoscaling: the cluster may grow; then nothing is refused.
+def check_fit(asked: Asked, nodes: Sequence[Resources]) -> None:
+    """Compare with the free resources of every node that is there; one that an autoscaler might add is not.
 
     Raises:
         ConfigError: fewer than the least number of workers fit; says how many do.
     """
     there = _workers_of_a_team(asked, nodes)
-    if autoscaling or there >= asked.least:
+    if there >= asked.least:
         return
     remedy = f"use --workers {there} or add nodes" if there else "ask for less in distributed.resources_per_worker"
     if asked.strategy.startswith("STRICT"):

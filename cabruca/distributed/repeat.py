@@ -6,10 +6,9 @@ its own below `<study>/repeats`. What is finished there stays; what was interrup
 
 from __future__ import annotations
 
-import json as json_
 import logging
 import os
-import statistics
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ from cabruca.distributed.cluster import cluster_for
 from cabruca.distributed.folder_sizes import drop_checkpoints
 from cabruca.distributed.group import open_desk
 from cabruca.distributed.mirror import MirroredReporter, mirror_of
+from cabruca.distributed.repeat_rows import are_left, describe, row_of
 from cabruca.distributed.room import trials_at_once, wait_for_room
 from cabruca.distributed.study_desk import StudyDesk
 from cabruca.distributed.study_mirror import close_copy, drop_there, fetch_of, placed, run_dir_of
-from cabruca.distributed.study_run import LOOK_S, Stop, cores_of, resources_of, stop_on_signals
+from cabruca.distributed.study_run import LOOK_S, Stop, cores_of, look_at_the_clock, resources_of, stop_on_signals
 from cabruca.distributed.trial import clean_process, wait_for_the_dead
 from cabruca.distributed.trial_lines import LeaveLine
 from cabruca.distributed.trial_reporter import TrialReporter
@@ -41,7 +41,7 @@ from cabruca.tracking.status import read_status
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import read
 from cabruca.tracking.study_place import StudyPlace
-from cabruca.tracking.study_state import Result, TrialState, best_of
+from cabruca.tracking.study_state import TrialState
 from cabruca.tracking.study_trackers import StudyTrackers
 from cabruca.train.protocols import NOTICE, TrainResult
 
@@ -53,7 +53,11 @@ TOP, SEEDS = 2, 3
 
 @dataclass(frozen=True)
 class Repeats:
-    """What repeating came to; `rows` are those of repeats.json."""
+    """What repeating came to; `rows` are those of repeats.json.
+
+    Attributes:
+        state: `finished`, `interrupted` (a signal) or `stopped` (the time is up; the same command goes on).
+    """
 
     rows: Sequence[Mapping[str, Any]]
     state: str
@@ -84,6 +88,7 @@ def run_repeats(
     *,
     top: int | None = None,
     seeds: int | None = None,
+    budget_s: float | None = None,
     quiet: bool = False,
     json: bool = False,
     trial: TaskFactory | None = None,
@@ -92,7 +97,8 @@ def run_repeats(
     """Train the best `top` trials again with `seeds` seeds each, and write repeats.json.
 
     Args:
-        top, seeds: None: as `repeat_best` says. trial: what is learnt; default: the cabruca network.
+        top, seeds: None: as `repeat_best` says. budget_s: seconds after which repetitions save and end.
+        trial: what is learnt; default: the cabruca network.
 
     Raises:
         CabrucaError: the study is being run by another process; a repetition failed.
@@ -105,7 +111,8 @@ def run_repeats(
         trackers.begin()
         found: Repeats | None = None
         try:
-            found = repeat_best(study, study_dir, top=top, seeds=seeds, trial=trial, places=trackers)
+            ends_at = None if budget_s is None else time.monotonic() + budget_s
+            found = repeat_best(study, study_dir, top=top, seeds=seeds, ends_at=ends_at, trial=trial, places=trackers)
         finally:
             trackers.end(read(study_dir.results), interrupted=found is None or found.exit_code != 0)
             close_copy(study, study_dir)
@@ -118,10 +125,15 @@ def repeat_best(
     *,
     top: int | None = None,
     seeds: int | None = None,
+    ends_at: float | None = None,
     trial: TaskFactory | None = None,
     places: StudyTrackers,
 ) -> Repeats:
-    """The same in a cluster that is connected, of a study that is locked; `places`: begun."""
+    """The same in a cluster that is connected, of a study that is locked; `places`: begun.
+
+    Args:
+        ends_at: `time.monotonic()` after which repetitions save and end; None: never.
+    """
     asked = study.config.repeat_best
     top = top or (asked.top if asked else TOP)
     seeds = seeds or (asked.seeds if asked else SEEDS)
@@ -145,28 +157,19 @@ def repeat_best(
         )
         for number, seed in pairs
     ]
-    _run_all(study, study_dir, every, desk, stop)
-    rows = [_row(study, study_dir, one, seeds) for one in chosen]
+    _run_all(study, study_dir, every, desk, stop=stop, ends_at=ends_at)
+    rows = [row_of(study, study_dir, one, seeds) for one in chosen]
     write_atomic(study_dir.repeats_json, to_json({"metric": study.metrics[0], "trials": rows}, indent=1) + "\n")
     for row in rows:
         _log.info("%s", describe(row), extra=NOTICE)
     if stop.number is not None:
         return Repeats(rows, "interrupted", 128 + stop.number)
-    return Repeats(rows, "finished")
+    return Repeats(rows, "stopped" if stop.reason is not None and are_left(rows, seeds) else "finished")
 
 
-def describe(row: Mapping[str, Any]) -> str:
-    """For people: `trial 7: 0.512 +- 0.021 over 3 seeds (0.547 in the study)`."""
-    if row["mean"] is None:
-        return f"trial {row['trial']}: not repeated yet"
-    spread = "" if row["deviation"] is None else f" +- {row['deviation']:.4g}"
-    return (
-        f"trial {row['trial']}: {row['mean']:.4g}{spread} over {len(row['values'])} seeds "
-        f"({row['study_value']:.4g} in the study)"
-    )
-
-
-def _run_all(study: Study, study_dir: StudyDir, every: Sequence[_Work], desk: Any, stop: Stop) -> None:
+def _run_all(
+    study: Study, study_dir: StudyDir, every: Sequence[_Work], desk: Any, *, stop: Stop, ends_at: float | None
+) -> None:
     """Run those that are not finished, as many at a time as trials."""
     import ray
 
@@ -183,6 +186,7 @@ def _run_all(study: Study, study_dir: StudyDir, every: Sequence[_Work], desk: An
     once = untyped.remote(**options)(_repeat_once)
     running: dict[Any, _Work] = {}
     failures: list[Exception] = []
+    look_at_the_clock(stop, ends_at)
     try:
         with stop_on_signals(stop):
             while running or (waiting and stop.reason is None and not failures):
@@ -194,6 +198,7 @@ def _run_all(study: Study, study_dir: StudyDir, every: Sequence[_Work], desk: An
                 done, _ = untyped.wait(list(running), num_returns=1, timeout=LOOK_S)
                 for one in done:
                     failures += _failure(untyped, one, running.pop(one))
+                look_at_the_clock(stop, ends_at)
     finally:
         untyped.kill(desk)
     if failures:
@@ -268,33 +273,3 @@ def _repeat_once(work: _Work, folder: str) -> tuple[str, str]:
     except Exception as error:
         return "RunError", f"{type(error).__name__}: {error}"
     return "done", result.state
-
-
-def _row(study: Study, study_dir: StudyDir, one: TrialState, seeds: int) -> dict[str, Any]:
-    found: dict[int, float] = {}
-    for seed in range(1, seeds + 1):
-        run_dir = study_dir.repeat_dir(one.number, seed)
-        if (read_status(run_dir.status) or {}).get("state") == "finished":
-            best = best_of(results_of(run_dir), study.metrics, study.directions)
-            if best is not None:
-                found[study.base.training.seed + seed] = best.value
-    values, own = list(found.values()), one.best(study)
-    return {
-        "trial": one.number,
-        "seeds": list(found),
-        "values": values,
-        "mean": statistics.fmean(values) if values else None,
-        "deviation": statistics.stdev(values) if len(values) > 1 else None,
-        "study_value": None if own is None else own.value,
-    }
-
-
-def results_of(run_dir: RunDir) -> list[Result]:
-    """A run's epochs, from its history."""
-    found = []
-    for line in run_dir.metrics.read_text(encoding="utf-8").splitlines():
-        row = json_.loads(line)
-        if "time/epoch_s" in row:
-            metrics = {k: float(v) for k, v in row.items() if "/" in k and isinstance(v, int | float)}
-            found.append(Result(row["epoch"], row["step"], metrics))
-    return found

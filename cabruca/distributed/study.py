@@ -22,8 +22,10 @@ from cabruca.config.study_folds import folds_of
 from cabruca.distributed.cluster import all_resources, cluster_for
 from cabruca.distributed.group import open_desk
 from cabruca.distributed.keeping import Keeper
+from cabruca.distributed.population import check_population
 from cabruca.distributed.preflight import Resources
 from cabruca.distributed.repeat import repeat_best
+from cabruca.distributed.repeat_rows import are_left
 from cabruca.distributed.study_books import StudyBooks, Watcher
 from cabruca.distributed.study_desk import StudyDesk
 from cabruca.distributed.study_failing import FailureWatch, all_failed
@@ -35,13 +37,14 @@ from cabruca.distributed.study_prognosis import foresee
 from cabruca.distributed.study_run import Stop, cores_of, run_tuner
 from cabruca.distributed.trial import TrialJob
 from cabruca.preparing import TaskFactory
+from cabruca.study_report.parts import repeated
 from cabruca.tracking.log import RunLog
 from cabruca.tracking.signals import Stopped, stopping
 from cabruca.tracking.status import StatusFile
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import Journal, events
 from cabruca.tracking.study_trackers import StudyTrackers
-from cabruca.tracking.study_words import go_on_command
+from cabruca.tracking.study_words import TIME_IS_UP, go_on_command
 from cabruca.train.protocols import NOTICE
 
 _log = logging.getLogger("cabruca.distributed")
@@ -221,7 +224,8 @@ class _Driver:
                 ray.kill(desk)
             self._tables.write(books.state)
             if self._may_repeat(books):
-                self._repeat(trackers)
+                state = self._repeat(trackers, ends_at)
+                books.write("note", text=f"repetitions of the best trials: {state}")  # `spent_s` counts up to here
                 self._tables.write(books.state)
         except BaseException:
             trackers.end(books.state, interrupted=True)
@@ -230,6 +234,7 @@ class _Driver:
         return self._end()
 
     def _look_ahead(self, nodes: Sequence[Resources], *, dry: bool) -> None:
+        check_population(self._study)
         check_trials_fit(self._study, self._dir, nodes)
         if dry:
             self._status.set(message="one dry epoch of the base configuration")
@@ -242,12 +247,22 @@ class _Driver:
             and books.state.best(self._study) is not None
         )
 
-    def _repeat(self, trackers: StudyTrackers) -> None:
+    def _repeat(self, trackers: StudyTrackers, ends_at: float | None) -> str:
         self._status.set(message="repeating the best trials")
-        again = repeat_best(self._study, self._dir, trial=self._task, places=trackers)
+        again = repeat_best(self._study, self._dir, ends_at=ends_at, trial=self._task, places=trackers)
         if again.exit_code:
             number = again.exit_code - 128
             self._stop = Stop(signal.Signals(number).name, number)
+        elif again.state == "stopped":
+            self._stop = Stop(TIME_IS_UP)
+        return again.state
+
+    def _repeats_left(self) -> bool:
+        """Whether the study asks for repetitions that are not done."""
+        asked, state = self._study.config.repeat_best, self._journal.state
+        if asked is None or state.best(self._study) is None:
+            return False
+        return are_left(repeated(self._dir, state, self._study), asked.seeds)
 
     def _give_up(self, reason: str) -> None:
         self._stop.reason = self._stop.reason or reason
@@ -258,6 +273,7 @@ class _Driver:
         number = None if best is None else best.number
         asked = sum(trial.retry_of is None for trial in state.trials.values())
         left = asked < self._study.config.num_trials or state.count("waiting", "running", "interrupted")
+        left = left or self._repeats_left()
         failed = all_failed(state)
         code = 0 if failed is None else 2
         if stop.reason is None or (stop.number is None and not left):

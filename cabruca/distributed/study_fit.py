@@ -31,6 +31,18 @@ def check_trials_fit(study: Study, study_dir: StudyDir, nodes: Sequence[Resource
     if at_once < wanted:
         text = "max_concurrent_trials %d: the cluster has room for %d trial%s at a time; the others wait their turn"
         _log.info(text, wanted, at_once, "" if at_once == 1 else "s", extra=NOTICE)
+    _tell_of_gpus(study, nodes)
+
+
+def _tell_of_gpus(study: Study, nodes: Sequence[Resources]) -> None:
+    """A study that sets no GPU aside, where there are some and its device is `auto`: what its trials do."""
+    gpus = sum(node.get("GPU", 0.0) for node in nodes)
+    if not gpus or study.config.resources_per_trial.gpu or study.base.device != "auto":
+        return
+    alone = study.config.workers_per_trial == 1  # as a run in one process: `auto` takes the first GPU it sees
+    does = "trials share the first GPU of their node" if alone else "trials train on CPUs"
+    text = "the cluster has %g GPU and resources_per_trial sets none aside, so %s; write gpu: 1, or device: cpu"
+    _log.info(text, gpus, does, extra=NOTICE)
 
 
 def _at_once(study: Study, study_dir: StudyDir, nodes: Sequence[Resources]) -> int:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cabruca.config.schema import Config
 from cabruca.distributed.preflight import Asked, Resources
 from cabruca.errors import ConfigError
+
+LARGEST_BATCH = 256
+"""A larger batch is not advised to make an elastic team's sizes divide it."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,14 @@ def check_batch(config: Config, team: Team) -> None:
             good = [n for n in range(1, batch + 1) if batch % n == 0]
             raise ConfigError(
                 f"data.batch_size {batch} does not divide over {workers} workers; use "
-                f"{' or '.join(map(str, [n for n in good if n != 1] or good))} workers, or --batch-size "
-                f"{-(-batch // workers) * workers}"
+                f"{' or '.join(map(str, [n for n in good if n != 1] or good))} workers, or {_batch_for(team, batch)}"
             )
+
+
+def _batch_for(team: Team, batch: int) -> str:
+    """What else than another number of workers: the next batch that all numbers from least to most divide."""
+    step = math.lcm(*range(team.least, team.most + 1))
+    every = f" (every number from {team.least} to {team.most} must divide it)" if team.elastic else ""
+    if step > LARGEST_BATCH:  # of 2 to 8 workers it is 840
+        return f"a narrower range{every}"
+    return f"--batch-size {-(-batch // step) * step}{every}"

@@ -13,6 +13,7 @@ from cabruca.tracking.short import short_number
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_state import StudyState, TrialState
 from cabruca.tracking.study_tables import parameter_value
+from cabruca.tracking.study_words import EXCHANGED
 
 EDGE = 0.05
 """A best value within this share of its range from an end stands at the edge."""
@@ -28,6 +29,7 @@ def cautions(study: Study, state: StudyState, repeats: Sequence[Mapping[str, Any
         return ["No trial has a value yet: there is nothing to believe."]
     return [
         *_luck(study, best, repeats),
+        *([f"{EXCHANGED[0].upper()}{EXCHANGED[1:]}."] if study.config.scheduler.type == "pbt" else []),
         *_short(study),
         *_close(study, state),
         *_edges(study, best),

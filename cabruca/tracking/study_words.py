@@ -13,6 +13,12 @@ DISK_IS_FULL = "the disk budget is used up"
 ALL_FAIL = "every trial fails"
 """Why a study stopped, as its message begins: to go on takes more than the name."""
 
+EXCHANGED = (
+    "pbt changed parameters and weights on the way: best_config.yaml has the parameters that the trial began with, and "
+    "does not repeat its numbers; repeat says what they are worth"
+)
+"""Of the winner of a study whose trials take over from each other."""
+
 
 def duration(seconds: float) -> str:
     """`2 h 05 min`, `12 min`, `40 s`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import pytest
 import yaml
 
 from cabruca.cli.main import main
+from cabruca.cli.options import Workers
+from cabruca.config.load import load_config
+from cabruca.distributed.team import LARGEST_BATCH, Team, check_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "cluster" / "README.md", ROOT / "experiments" / "SCALE.md"]
@@ -81,8 +85,28 @@ def test_every_flag_is_one(path: Path) -> None:
     assert named - OF_OTHERS - flags(main) == set()
 
 
-def test_the_job_on_kubernetes_is_a_command() -> None:
+def kubernetes_job() -> list[str]:
     spec = next(yaml.safe_load_all((ROOT / "cluster" / "kuberay-rayjob.yaml").read_text()))["spec"]
     program, *words = shlex.split(spec["entrypoint"])
     assert program == "cabruca"
-    understand(words)
+    return words
+
+
+def test_the_job_on_kubernetes_is_a_command() -> None:
+    understand(kubernetes_job())
+
+
+def test_the_workers_of_the_job_on_kubernetes_divide_its_batch() -> None:
+    words = kubernetes_job()
+    given = dict(zip(words[1::2], words[2::2], strict=True))
+    preset = ROOT / given["--config"].removeprefix("/cabruca/")
+    config = load_config(preset, {"data.batch_size": int(given["--batch-size"])})
+    least, most = Workers().convert(given["--workers"], None, None)
+    check_batch(config, Team(least, most, {}, True))
+
+
+@pytest.mark.parametrize("path", [*PAGES, *LAUNCH, ROOT / "cabruca" / "cli" / "options.py"], ids=lambda path: path.name)
+def test_workers_that_vary_are_of_a_batch_that_can_be(path: Path) -> None:
+    """`--workers 2-8` would need a batch of 840: nobody should copy it."""
+    for least, most in re.findall(r"(?:--workers |`)(\d+)-(\d+)\b", path.read_text(encoding="utf-8")):
+        assert math.lcm(*range(int(least), int(most) + 1)) <= LARGEST_BATCH, f"{least}-{most}"

@@ -19,6 +19,10 @@ import pytest
 import yaml
 from packaging.version import Version
 
+from cabruca.config.load import config_from_dict
+from cabruca.distributed.preflight import check_fit
+from cabruca.distributed.team import asked_by, team_of
+
 pytest.importorskip("ray")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +59,21 @@ def test_the_cluster_launcher_accepts_it(name: str) -> None:
     config = read(name)
     jsonschema.validate(config, ray_schema())
     validate_config(prepare_config(copy.deepcopy(config)))
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml", *KUBERAY])
+def test_two_workers_have_room_as_soon_as_the_cluster_is_there(name: str) -> None:
+    """What a run asks for is compared with what is there: of a cluster that begins empty it would be refused."""
+    if name in KUBERAY:
+        spec = next(resources(name))["spec"]
+        (group,) = spec.get("rayClusterSpec", spec)["workerGroupSpecs"]
+        assert group["replicas"] >= group["minReplicas"]
+        there = group["minReplicas"]
+    else:
+        there = read(name)["available_node_types"]["gpu"]["min_workers"]
+    nodes = [{"CPU": 0.0}, *[{"CPU": 8.0, "GPU": 1.0}] * there]
+    config = config_from_dict({"device": "cuda", "distributed": {"num_workers": [2, 4]}})
+    check_fit(asked_by(team_of(config, nodes), config), nodes)
 
 
 def test_the_schema_refuses_what_is_wrong() -> None:

@@ -176,6 +176,14 @@ REFUSED = [
         {"scheduler": {"grace_period": 10}},
         "grace_period 10 is above max_epochs 9, so nothing would be stopped; write 3",
     ),
+    (
+        {"scheduler": {"grace_period": 400}, "max_epochs": "absent"},
+        "grace_period 400 is above the base configuration's training.num_epochs",
+    ),
+    (
+        {"scheduler": {"type": "pbt", "perturbation_interval": 9}},
+        "perturbation_interval 9 is not below max_epochs 9, so no trial would take over weights; write less",
+    ),
     ({"set": {"device": "cuda"}}, "device: cuda and resources_per_trial: gpu 0 contradict each other; write gpu: 1"),
     ({"set": {"device": "cpu"}, "resources_per_trial": {"gpu": 1}}, "device: cpu and resources_per_trial: gpu 1"),
     ({"workers_per_trial": 3}, "data.batch_size 4 does not divide over workers_per_trial 3; use 6"),

@@ -51,3 +51,13 @@ NARROWER: list[tuple[dict[str, Any], str]] = [
 def test_a_study_may_not_go_on_as_another(make: StudyFiles, keys: dict[str, Any], line: str) -> None:
     before = make()
     assert line in refusal(check_going_on, before, make(**keys))
+
+
+def test_a_condition_may_hold_more_often_and_not_less(make: StudyFiles) -> None:
+    def where(*values: int) -> dict[str, Any]:
+        decay = {"when": {"scheduler.T_max": list(values)}, "uniform": [0.0, 0.1]}
+        return {"search_space": {**SPACE, "optimizer.weight_decay": decay}}
+
+    check_going_on(make(**where(3)), make(**where(3, 6)))
+    line = "search_space.optimizer.weight_decay exists no longer where scheduler.T_max is 6; trials"
+    assert line in refusal(check_going_on, make(**where(3, 6)), make(**where(3)))

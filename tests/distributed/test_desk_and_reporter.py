@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +13,27 @@ from memory_reporter import MemoryReporter
 from cabruca.distributed.desk import Desk, Failure
 from cabruca.distributed.ray_metrics import GaugeWatcher, RayMetrics
 from cabruca.distributed.reporter import Lines, WorkerReporter
+from cabruca.distributed.worker import Place, make_runtime
 from cabruca.runtime import Runtime
 from cabruca.tracking.study_place import StudyPlace
 from cabruca.train.protocols import Record, Save, StopTraining
+
+
+@pytest.mark.parametrize(
+    ("cpus", "wanted", "budget"), [(1, 4, (1, 0)), (4, 1, (3, 1)), (4, 8, (1, 3)), (8, None, (6, 2))]
+)
+def test_a_worker_s_cpus_are_its_threads_and_loader_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpus: int, wanted: int | None, budget: tuple[int, int]
+) -> None:
+    """Whatever the machine has: other workers have the rest."""
+    set_to: list[int] = []
+    here = SimpleNamespace(get_world_rank=lambda: 3, get_world_size=lambda: 4, get_local_rank=lambda: 1)
+    monkeypatch.setattr("ray.train.get_context", lambda: here)
+    monkeypatch.setattr("torch.set_num_threads", set_to.append)
+    monkeypatch.chdir(tmp_path)
+    runtime = make_runtime(Place(cpus, use_gpu=False, loaders=wanted, folder=str(tmp_path)))
+    assert (set_to, runtime.loaders) == ([budget[0]], budget[1])
+    assert (runtime.rank, runtime.world_size, runtime.local_rank) == (3, 4, 1)
 
 
 def test_the_first_final_failure_counts() -> None:

@@ -101,5 +101,13 @@ def test_contradictions_are_named(given: Config, nodes: list[dict[str, float]], 
 
 def test_every_size_of_an_elastic_team_must_divide_the_batch() -> None:
     check_batch(config(batch_size=4), Team(1, 2, {}, False))
-    with pytest.raises(ConfigError, match=r"data.batch_size 4 does not divide over 3 workers; use 2 or 4 workers, or"):
+    check_batch(config(batch_size=12), Team(1, 4, {}, False))
+    said = "data.batch_size 4 does not divide over 3 workers; use 2 or 4 workers, or "
+    with pytest.raises(ConfigError, match=re.escape(f"{said}--batch-size 6") + "$"):
+        check_batch(config(batch_size=4), Team(3, 3, {}, False))
+    with pytest.raises(
+        ConfigError, match=re.escape(f"{said}--batch-size 12 (every number from 1 to 4 must divide it)")
+    ):
         check_batch(config(batch_size=4), Team(1, 4, {}, False))
+    with pytest.raises(ConfigError, match=re.escape(f"{said}a narrower range (every number from 2 to 8 must")):
+        check_batch(config(batch_size=4), Team(2, 8, {}, False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from drawn_study import result, write_study
 
 from cabruca.config.study import Study, load_study
+from cabruca.distributed.repeat import Repeats
 from cabruca.errors import ConfigError, RunError
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_estimate import DryEpoch
@@ -26,6 +28,7 @@ class Played:
 
         self.ends: dict[int, str] = {}
         self.epochs = self.closed = 0
+        self.used_up = False
         monkeypatch.setattr(study, "cluster_for", lambda config: nullcontext())
         monkeypatch.setattr(study, "all_resources", lambda ray: [{"CPU": 4.0}])
         monkeypatch.setattr(study, "open_desk", lambda ray, desk: None)
@@ -45,6 +48,8 @@ class Played:
             on_end(number)
             if stop.reason is not None:
                 return
+        if self.used_up:
+            stop.reason = "the time budget is used up"
 
     def dry(self, *_: Any) -> DryEpoch:
         self.epochs += 1
@@ -85,6 +90,36 @@ def test_a_repetition_that_fails_leaves_report_and_closed_trackers(
     assert played.closed == 1
 
 
+def test_the_time_budget_is_for_the_repetitions_too(
+    tmp_path: Path, played: Played, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends: list[float] = []
+
+    def out_of_time(*_: Any, ends_at: float, **__: Any) -> Repeats:
+        ends.append(ends_at - time.monotonic())
+        return Repeats([], "stopped")
+
+    monkeypatch.setattr("cabruca.distributed.study.repeat_best", out_of_time)
+    played.ends = dict.fromkeys(range(8), "finished")
+    asked: dict[str, Any] = {"repeat_best": {"top": 1, "seeds": 2}, "time_budget": 600}
+    found, _, folder = run(tmp_path, **asked)
+    assert (found.state, found.message, found.exit_code) == ("stopped", "the time budget is used up", 0)
+    assert 500 < ends[0] <= 600
+    assert capsys.readouterr().err.rstrip().endswith(f"tune resume {folder.path} --time-budget 1200")
+
+    def in_time(*_: Any, **__: Any) -> Repeats:
+        folder.repeats_json.write_text(json.dumps({"trials": [{"trial": 0, "values": [0.5, 0.6]}]}))
+        return Repeats([], "finished")
+
+    monkeypatch.setattr("cabruca.distributed.study.repeat_best", in_time)
+    played.ends = {}
+    assert run(tmp_path, **asked)[0].state == "finished"
+    played.used_up = True  # while nothing was left to do
+    assert run(tmp_path, **asked)[0].state == "finished"
+    folder.repeats_json.write_text(json.dumps({"trials": [{"trial": 0, "values": [0.5]}]}))
+    assert run(tmp_path, **asked)[0].state == "stopped"
+
+
 def test_a_study_that_only_fails_stops_and_says_so(
     tmp_path: Path, played: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,9 +151,11 @@ def test_the_estimate_is_told_again_when_the_study_changes(tmp_path: Path, playe
     assert folder.load().config.num_trials == 12, "what is refused is not written down"
 
 
-def test_a_trial_that_fits_nowhere_is_refused_before_the_epoch(tmp_path: Path, played: Played) -> None:
+def test_trials_that_cannot_be_are_refused_before_the_epoch(tmp_path: Path, played: Played) -> None:
     with pytest.raises(ConfigError, match="fits nowhere"):
         run(tmp_path, resources_per_trial={"cpu": 64})
+    with pytest.raises(ConfigError, match=r"pbt copies weights between trials, which model.backbone would not let fit"):
+        run(tmp_path, scheduler={"type": "pbt"})
     assert played.epochs == 0
     played.ends = dict.fromkeys(range(8), "finished")
     assert run(tmp_path)[0].state == "finished"

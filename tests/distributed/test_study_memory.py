@@ -56,7 +56,7 @@ def facts(trials: list[FrozenTrial]) -> list[tuple[Any, ...]]:
     return [(*(getattr(t, name) for name in names), t.user_attrs, t.system_attrs) for t in trials]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "nsga2"])
 def test_it_asks_and_keeps_what_the_file_alone_would(tmp_path: Path, sampler: str) -> None:
     (tmp_path / "plain").mkdir()
     plain = a_study(a_file(tmp_path / "plain"), sampler)

@@ -51,6 +51,25 @@ def test_fewer_at_a_time_than_asked_is_said(tmp_path: Path, caplog: pytest.LogCa
         for cpu, text in ((2, "room for 3 trials"), (1, ""), (4, "room for 1 trial at")):
             caplog.clear()
             study = study_with(tmp_path, resources_per_trial__cpu=cpu, max_concurrent_trials=6)
+            check_trials_fit(study, StudyDir.of(study), [{"CPU": 4.0}, {"CPU": 2.0}])
+            assert text in caplog.text
+            assert bool(text) == bool(caplog.text)
+
+
+def test_gpus_that_no_trial_sets_aside_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        (
+            {},
+            "the cluster has 1 GPU and resources_per_trial sets none aside, so trials share the first GPU of",
+        ),
+        ({"workers_per_trial": 2}, "so trials train on CPUs; write gpu: 1, or device: cpu"),
+        ({"resources_per_trial__gpu": 0.5}, ""),
+        ({"set": {"device": "cpu"}}, ""),
+    ]
+    with caplog.at_level("INFO"):
+        for keys, text in cases:
+            caplog.clear()
+            study = study_with(tmp_path, **keys)
             check_trials_fit(study, StudyDir.of(study), NODES)
             assert text in caplog.text
             assert bool(text) == bool(caplog.text)
