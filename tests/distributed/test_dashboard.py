@@ -30,6 +30,14 @@ def fetch(url: str, token: str | None = None) -> str:
         return str(answer.read().decode())
 
 
+def patiently(url: str) -> str:
+    """What the dashboard says; nothing where it is too busy to answer."""
+    try:
+        return fetch(url, os.environ["RAY_AUTH_TOKEN"])
+    except OSError:
+        return ""
+
+
 def endpoint() -> str:
     """Where the node publishes its metrics."""
     import ray
@@ -53,7 +61,7 @@ class Look(BaseCallback):
         self.record = record
         last = {("cabruca_val_loss", "0"), ("cabruca_memory_rss_mb", "1")}
         self.gauges = until(lambda: last <= (found := scrape()).keys() and found, 20)
-        self.runs = fetch(f"{self.dashboard}/api/train/v2/runs/v1", os.environ["RAY_AUTH_TOKEN"])
+        self.runs = until(lambda: patiently(f"{self.dashboard}/api/train/v2/runs/v1"), 40)
 
 
 def scrape() -> dict[tuple[str, str], float]:
