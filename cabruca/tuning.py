@@ -227,8 +227,9 @@ def closing(study: Study, folder: StudyDir) -> list[str]:
         if not folder.repeats_json.is_file():
             lines.append(f"  was it luck {command('tune', 'repeat', folder.path)}")
     lines.append(f"more trials   {command('tune', 'extend', folder.path, '--trials', '+10')}")
+    lines.append(f"look at it    {command('monitor', '--outputs', study.base.output_dir)}")
     lines.append(f"curves        {command('--logdir', folder.trials, program='tensorboard')}")
-    lines.append(f"Optuna        optuna-dashboard sqlite:///{folder.optuna_db}  (pip install optuna-dashboard)")
+    lines.append(f"Optuna        {command('ui', 'optuna', '--study', folder.path)}")
     if study.base.tracking.mlflow:
         uri = study.base.tracking.mlflow_uri or f"sqlite:///{Path(study.base.output_dir) / 'mlflow.db'}"
         lines.append(f"MLflow        {hide(command('ui', '--backend-store-uri', uri, program='mlflow'))}")

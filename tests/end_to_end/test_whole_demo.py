@@ -28,7 +28,7 @@ def test_the_demo_as_it_is_passes_its_floors(tmp_path: Path) -> None:
     (study,) = (tmp_path / "studies").iterdir()
     assert len((study / "leaderboard.csv").read_text().splitlines()) == 1 + 6
     assert (study / "best_config.yaml").is_file()
-    for told in ("trials done", "report.html", "mlflow ui", "tensorboard --logdir", "optuna-dashboard"):
+    for told in ("trials done", "report.html", "mlflow ui", "tensorboard --logdir", "monitor --outputs", "ui optuna"):
         assert told in done.stdout
 
 
