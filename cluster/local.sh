@@ -38,6 +38,16 @@ EOF
 
 ray() { "$python" -m ray.scripts.scripts "$@"; }
 
+kill_all='
+import contextlib, sys
+import psutil
+with contextlib.suppress(psutil.Error):
+    node = psutil.Process(int(sys.argv[1]))
+    for process in [node, *node.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+'
+
 born() { # when a process that runs was started: a number alone may be another's by now
   if [ -d /proc/self ]; then
     sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20 }'
@@ -81,6 +91,8 @@ wait_for_nodes() {
 }
 
 start() {
+  # Ray drains a node for 30 s before it ends; here both end, and nothing is left for their work to move to
+  export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=${RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S:-5}
   if alive head; then
     echo "local.sh: a cluster is there already ($folder); cluster/local.sh stop ends it" >&2
     exit 2
@@ -126,7 +138,7 @@ end() { # a node: it is asked, then killed; neither takes for ever
   while alive "$1" && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.2; done
   alive "$1" || return 0
   echo "local.sh: the $1 node (process $pid) did not end in $patience s; it is killed" >&2
-  kill -KILL "$pid" 2>/dev/null || true # on Linux its processes die with it
+  "$python" -c "$kill_all" "$pid" || true # its processes too: not all of them die with it
   deadline=$((SECONDS + 5))
   while alive "$1" && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.2; done
   alive "$1" || return 0
