@@ -86,8 +86,9 @@ def test_stopped_again_and_again_the_map_is_the_same(undisturbed: tuple[Path, li
 
 def test_who_ran_out_of_memory_goes_on_with_a_smaller_batch(undisturbed: tuple[Path, list[Any]]) -> None:
     folder, whole = undisturbed
-    assert not run(a_plan(folder, "batch.gpkg", batch_size=4), InProcess(Perfect(DISCS, HW)), StopAfter(2)).finished
-    assert run(a_plan(folder, "batch.gpkg", batch_size=1), InProcess(Perfect(DISCS, HW))).finished
+    large, small = (dataclasses.replace(a_plan(folder, "batch.gpkg"), batch_size=size) for size in (4, 1))
+    assert not run(large, InProcess(Perfect(DISCS, HW)), StopAfter(2)).finished
+    assert run(small, InProcess(Perfect(DISCS, HW))).finished
     assert contents(folder, "batch.gpkg") == whole
 
 
