@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cabruca.durable import sync_folder
 from cabruca.errors import CheckpointError
 from cabruca.train.protocols import State
 from cabruca.train.sidecar import Sidecar, is_intact, newest_intact, sha256_of, sidecar_of, temporary_name, vouched
@@ -119,7 +120,7 @@ def amend(path: str | Path, facts: dict[str, Any]) -> None:
         sidecar |= {"bytes": path.stat().st_size, "sha256": sha256_of(path), "time": path.stat().st_mtime}
     try:
         _prepare(path, {**sidecar, **facts}).replace(path.with_suffix(".json"))
-        _flush_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(
             f"{path.stem}.json beside {path} could not be written ({_one_line(error)}); free disk space, or mend the "
@@ -172,7 +173,7 @@ def _publish(temporary: Path, path: Path, sidecar: Sidecar) -> None:
     prepared = _prepare(path, sidecar)
     temporary.replace(path)
     prepared.replace(path.with_suffix(".json"))
-    _flush_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _prepare(path: Path, sidecar: dict[str, Any]) -> Path:
@@ -187,16 +188,6 @@ def _prepare(path: Path, sidecar: dict[str, Any]) -> Path:
 
 def _flush(descriptor: int) -> None:
     os.fsync(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":  # Windows cannot open a folder
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _one_line(error: BaseException) -> str:
