@@ -22,7 +22,6 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from cabruca.config.study import Study
 from cabruca.distributed.population import Exchange
 from cabruca.distributed.study_books import StudyBooks, known_epoch
-from cabruca.distributed.trial import Ending
 from cabruca.tracking.study_state import Result
 
 VALUE = "value"
@@ -79,7 +78,7 @@ def _drawn_by(seed: int, number: int) -> Iterator[None]:
 
 
 class Cooperative(TrialScheduler):
-    """The scheduler of a study; `endings`: how trials said that they ended, until the search takes note."""
+    """The scheduler of a study."""
 
     _supports_buffered_results = False
 
@@ -88,7 +87,6 @@ class Cooperative(TrialScheduler):
         self._books, self._study = books, books.study
         self._inner = make_inner(self._study)
         self._added: dict[int, StandIn] = {}
-        self.endings: dict[int, Ending] = {}
         self._replay()
 
     def __reduce__(self) -> Any:
@@ -131,9 +129,7 @@ class Cooperative(TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = int(trial.config["trial"])
-        if "end" in result:
-            self.endings[number] = Ending.from_json(result["end"])
-        elif "epoch" in result and self._books.result(number, result):
+        if "epoch" in result and self._books.result(number, result):
             newest = self._books.state.trials[number].results[-1]
             if self._decide(number, newest):
                 self._books.decided(number, newest.epoch, self._rung(newest.epoch), self._study.config.scheduler.type)
@@ -162,9 +158,7 @@ class Cooperative(TrialScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """A trial's process died; Tune starts it again, or gives it up."""
-        number = int(trial.config["trial"])
-        self.endings.pop(number, None)
-        self._books.died(number)
+        self._books.died(int(trial.config["trial"]))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Its last result has been decided on."""

@@ -34,7 +34,7 @@ class StudySearch(OptunaSearch):
     """Gives Ray Tune its trials.
 
     Args:
-        books: of the study. endings: where the scheduler leaves how a trial said that it ended.
+        books: of the study.
         on_end: called with the number of a trial that has ended.
         closed: true when no more trials are to begin.
     """
@@ -44,11 +44,10 @@ class StudySearch(OptunaSearch):
     def __init__(
         self,
         books: StudyBooks,
-        endings: dict[int, Ending],
         on_end: Callable[[int], None],
         closed: Callable[[], bool],
     ) -> None:
-        self._books, self._endings, self._on_end, self._closed = books, endings, on_end, closed
+        self._books, self._on_end, self._closed = books, on_end, closed
         study = books.study
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         modes = ["max" if direction == "maximize" else "min" for direction in study.directions]
@@ -116,10 +115,8 @@ class StudySearch(OptunaSearch):
         number = self._live.pop(trial_id, None)
         if number is None:
             return
-        ending = self._endings.pop(number, None)
-        if ending is None:
-            ending = self._of_dead(number)
-        self._end(number, ending)
+        told = (result or {}).get("end")
+        self._end(number, self._of_dead(number) if told is None else Ending.from_json(told))
 
     def _end(self, number: int, ending: Ending) -> None:
         """The journal first, then Optuna, then who keeps or drops checkpoints."""

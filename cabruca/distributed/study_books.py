@@ -92,14 +92,12 @@ class StudyBooks:
 
     def hand_out(self, number: int) -> None:
         """A trial is given to Ray Tune: its process finds its order at the desk."""
-        import ray
-
         trial = self.state.trials[number]
         asked = trial.params
         config = self._config(number, self.population.params_of(number, asked) if self.population else asked)
         place = self._places.place(number, asked)
         order = Order(number, config, place, known_epoch(trial), trial.elapsed_s, stop=_stop_of(trial))
-        ray.get(self.desk.hand_out.remote(order))
+        self.desk.hand_out.remote(order)  # the trial waits for it, the driver does not
         newest = None if self.population is None else self.population.newest(number)
         if newest is not None and newest.epoch == order.known:
             self._tell_exchange(number, newest)

@@ -59,9 +59,11 @@ class StudyDesk:
         if order.stop is not None:
             self.stops[order.number] = order.stop
 
-    def order(self, number: int) -> Order:
-        """A trial's process: what am I? Knows all that was written down of the trial until now."""
-        found = self.orders[number]
+    def order(self, number: int) -> Order | None:
+        """A trial's process: what am I? Knows all that was written down of the trial until now; None: not here yet."""
+        found = self.orders.get(number)
+        if found is None:
+            return None
         known, elapsed_s = self.known[number]
         self.told.pop(number, None)
         return Order(number, found.config, found.place, known, elapsed_s)

@@ -72,7 +72,7 @@ def run_tuner(
     for name in ("ray.tune", "ray.tune.tune", "ray.air", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     scheduler = Cooperative(books)
-    search = StudySearch(books, scheduler.endings, on_end, lambda: stop.reason is not None)
+    search = StudySearch(books, on_end, lambda: stop.reason is not None)
     if retry_failed:
         search.retry(n for n, trial in books.state.trials.items() if trial.state == "failed")
     scratch = books.study_dir.scratch

@@ -40,6 +40,9 @@ from cabruca.train.protocols import Reporter, TrainResult
 BURIAL_S = 90.0
 """How long a trial waits for the process of its earlier attempt to be gone; on another machine, by its heartbeat."""
 
+ORDER_S = 60.0
+"""How long a trial waits for what the study wants of it."""
+
 FORWARD_S = 0.05
 """Seconds between looks at what a trial's workers have told."""
 
@@ -88,19 +91,40 @@ def run_trial(config: Mapping[str, Any], job: TrialJob) -> dict[str, Any]:
         The last report of the trial: its ending.
 
     Raises:
-        SystemExit: Tune takes the process away.
+        SystemExit: Tune takes the process away. RunError: the study's desk has no order for the trial.
     """
-    import ray
-
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")  # a trial that is taken away may close its books
     with contextlib.suppress(OSError):
         os.chdir(job.folder)
     clean_process()
-    order: Order = ray.get(job.desk.order.remote(config["trial"]))
+    order = order_at(job.desk, config["trial"])
     ending = Attempt(job, order).go()
     if ending.reason == PAUSED:
         raise SystemExit(0)
-    return {"trial": order.number, "end": ending.to_json()}
+    return last_words(order.number, ending)
+
+
+def order_at(desk: Any, number: int) -> Order:
+    """What the study wants of a trial. The driver sends it and does not wait until the desk has it: this side does.
+
+    Raises:
+        RunError: it does not come.
+    """
+    import ray
+
+    end = time.monotonic() + ORDER_S
+    while True:
+        order: Order | None = ray.get(desk.order.remote(number))
+        if order is not None:
+            return order
+        if time.monotonic() > end:
+            raise RunError(f"trial {number} was begun and its order did not come in {ORDER_S:.0f} s; resume the study")
+        time.sleep(FORWARD_S)
+
+
+def last_words(number: int, ending: Ending) -> dict[str, Any]:
+    """The last report of a trial. Ray Tune, told that it is `done`, does not ask for another one."""
+    return {"trial": number, "end": ending.to_json(), "done": True}
 
 
 def clean_process() -> None:

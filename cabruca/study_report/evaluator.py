@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 FANOVA, PED_ANOVA = "fANOVA", "PED-ANOVA"
 
+TREES = 16
+"""Of fANOVA's forest. Optuna's 64 take four times as long and say nothing more: over seeds a share of .98 of 200
+trials varies by .03 with 64 and by .04 with 16."""
+
 
 @dataclass(frozen=True)
 class Importances:
@@ -34,6 +38,6 @@ def evaluator() -> tuple[str, BaseImportanceEvaluator]:
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
     try:
-        return FANOVA, FanovaImportanceEvaluator(seed=0)
+        return FANOVA, FanovaImportanceEvaluator(n_trees=TREES, seed=0)
     except ImportError:
         return PED_ANOVA, PedAnovaImportanceEvaluator()

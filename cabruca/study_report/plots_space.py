@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.ticker import MaxNLocator
 
 from cabruca.config.study import Study
@@ -18,6 +20,9 @@ from cabruca.tracking.study_tables import parameter_value, short_names
 COLORS = {"finished": KEPT, "stopped": FADED, "failed": FAILED, "running": "#1c6e8c"}
 MOST_BARS = 60
 """Trials of a timeline; of more, the newest."""
+
+BAR_PT = 7.0
+"""Thickness of a bar of the timeline, in points."""
 
 MOST_KEYS = 10
 """Axes of parallel coordinates."""
@@ -80,12 +85,11 @@ def parallel(study: Study, state: StudyState) -> bytes | None:
     columns = [_scaled(study, key, own, axes, place) for place, key in enumerate(keys)]
     values = [_value(study, t) for t in own]
     columns.append(_numbers(values, axes, len(keys), log=False))
-    best, norm = state.best(study), Normalize(min(values), max(values) or 1)
-    for place, trial in enumerate(own):
-        line = [column[place] for column in columns]
-        winner = best is not None and trial.number == best.number
-        color: Any = WINNER if winner else _map(study)(norm(values[place]))
-        axes.plot(range(len(line)), line, color=color, linewidth=2.6 if winner else 1.1, alpha=0.9, zorder=2 + winner)
+    best, lines = state.best(study), [list(enumerate(line)) for line in zip(*columns, strict=True)]
+    axes.add_collection(LineCollection(lines, array=values, cmap=_map(study), linewidth=1.1, alpha=0.9, zorder=2))
+    for line, trial in zip(lines, own, strict=True):
+        if best is not None and trial.number == best.number:
+            axes.plot(*zip(*line, strict=True), color=WINNER, linewidth=2.6, alpha=0.9, zorder=3)
     names = short_names(keys)
     axes.set_xticks(range(len(keys) + 1), [*(names[key] for key in keys), study.metrics[0]], fontsize="small")
     axes.set_yticks([])
@@ -127,11 +131,12 @@ def timeline(state: StudyState) -> bytes | None:
     start = min(t.asked_at for t in own)
     shown = sorted(own, key=lambda t: t.number)[-MOST_BARS:]
     figure, (axes,) = figure_of(1, (8.4, 1.0 + 0.16 * len(shown)))
-    for trial in shown:
-        began, ended = ((at - start) / 60 for at in (trial.asked_at, trial.ended_at or trial.asked_at))
-        axes.barh(trial.number, max(ended - began, 0.01), left=began, color=COLORS.get(trial.state, FADED), height=0.7)
+    began = [(trial.asked_at - start) / 60 for trial in shown]
+    ended = [max((trial.ended_at or 0.0) - start, 60 * at + 0.6) / 60 for trial, at in zip(shown, began, strict=True)]
+    colors = [COLORS.get(trial.state, FADED) for trial in shown]
+    axes.hlines([trial.number for trial in shown], began, ended, colors=colors, linewidth=BAR_PT)
     axes.set(xlabel="minutes since the first trial was asked", ylabel="trial")
-    axes.invert_yaxis()
+    axes.set_ylim(shown[-1].number + 0.7, shown[0].number - 0.7)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     for name in dict.fromkeys(t.state for t in shown):
         axes.scatter([], [], marker="s", color=COLORS.get(name, FADED), label=name)
@@ -172,7 +177,6 @@ def _value(study: Study, trial: TrialState) -> float:
 
 
 def _map(study: Study) -> Any:
-    """Dark is good."""
-    from matplotlib import colormaps
-
-    return colormaps["YlGn" if study.directions[0] == "maximize" else "YlGn_r"]
+    """Dark is good; the palest quarter of the map cannot be seen on white."""
+    colors = colormaps["YlGn"](np.linspace(0.25, 1.0, 256))
+    return ListedColormap(colors if study.directions[0] == "maximize" else colors[::-1])

@@ -34,8 +34,10 @@ def hide(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 
 def _secrets(environment: Mapping[str, str]) -> set[str]:
-    found = {v for name, v in environment.items() if _SECRET_NAME.search(name) and not _PLACE_NAME.search(name)}
-    for value in environment.values():
+    found: set[str] = set()
+    for name, value in environment.items():
+        if _SECRET_NAME.search(name) and not _PLACE_NAME.search(name):
+            found.add(value)
         if "@" in value and "://" in value:
             password = _password(value)
             found |= {password, unquote(password)}

@@ -33,17 +33,15 @@ def value_of(params: dict[str, Any]) -> float:
 
 def noop_trial(config: dict[str, Any], job: Any) -> dict[str, Any]:
     """Stands for `cabruca.distributed.trial.run_trial`: all its talk with the study, and nothing to learn."""
-    import ray
-
-    from cabruca.distributed.trial import Ending
+    from cabruca.distributed.trial import Ending, last_words, order_at
     from cabruca.distributed.trial_lines import TuneLine
     from cabruca.distributed.trial_reporter import result_of
 
-    order = ray.get(job.desk.order.remote(config["trial"]))
+    order = order_at(job.desk, config["trial"])
     line = TuneLine(job.desk, order.number)
     line.tell(result_of(1, 1, {METRIC: value_of(order.place.params)}, 0.0))
     stop = line.stop_asked()
-    return {"trial": order.number, "end": Ending("finished" if stop is None else "stopped", 1, stop or "").to_json()}
+    return last_words(order.number, Ending("finished" if stop is None else "stopped", 1, stop or ""))
 
 
 def raw_trial(config: dict[str, Any]) -> None:
@@ -226,7 +224,7 @@ def run_alone(trials: int, arguments: argparse.Namespace) -> float:
     from cabruca.distributed.search import StudySearch
     from cabruca.distributed.study_books import StudyBooks
     from cabruca.distributed.study_outputs import Tables
-    from cabruca.distributed.trial import Ending
+    from cabruca.distributed.trial import Ending, last_words
     from cabruca.distributed.trial_reporter import result_of
     from cabruca.tracking.study_dir import StudyDir
     from cabruca.tracking.study_events import Journal
@@ -241,7 +239,7 @@ def run_alone(trials: int, arguments: argparse.Namespace) -> float:
             looking = [Tables(study, study_dir), trackers, study_progress_of(study, quiet=True)]
             books = StudyBooks(study, study_dir, journal, looking, desk=_Now(), places=trackers)
             scheduler = Cooperative(books)
-            search = StudySearch(books, scheduler.endings, Keeper(books, print), lambda: False)
+            search = StudySearch(books, Keeper(books, print), lambda: False)
             began, live = time.perf_counter(), []
             while True:
                 config = search.suggest(str(len(books.state.trials)))
@@ -257,5 +255,4 @@ def run_alone(trials: int, arguments: argparse.Namespace) -> float:
                 flat = {**told, **{f"m/{key}": value for key, value in told.pop("m").items()}}
                 scheduler.on_trial_result(None, trial, flat)
                 search.on_trial_result(name, flat)
-                scheduler.on_trial_result(None, trial, {"end": Ending("finished", 1, "").to_json()})
-                search.on_trial_complete(name)
+                search.on_trial_complete(name, last_words(number, Ending("finished", 1, "")))

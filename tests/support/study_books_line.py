@@ -15,7 +15,7 @@ from cabruca.distributed.cooperative_asha import Cooperative
 from cabruca.distributed.search import StudySearch
 from cabruca.distributed.study_books import StudyBooks
 from cabruca.distributed.study_desk import StudyDesk
-from cabruca.distributed.trial import Ending
+from cabruca.distributed.trial import Ending, last_words
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import Journal
 
@@ -55,7 +55,7 @@ class Session:
         self.books = StudyBooks(study, StudyDir.of(study), journal, [], desk=self.desk, places=_Places())
         self._begun = 0
         self.scheduler = Cooperative(self.books)
-        self.search = StudySearch(self.books, self.scheduler.endings, lambda number: None, lambda: False)
+        self.search = StudySearch(self.books, lambda number: None, lambda: False)
 
     def begin(self) -> int | None:
         """The next trial, or None."""
@@ -71,8 +71,7 @@ class Session:
         return self.desk.desk.stop_of(number)
 
     def end(self, number: int, state: str, epoch: int, reason: str = "") -> None:
-        self.scheduler.endings[number] = Ending(state, epoch, reason)
-        self.search.on_trial_complete(self._name_of(number))
+        self.search.on_trial_complete(self._name_of(number), last_words(number, Ending(state, epoch, reason)))
 
     def _name_of(self, number: int) -> str:
         return next(key for key, live in self.search._live.items() if live == number)
