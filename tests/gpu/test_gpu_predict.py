@@ -66,14 +66,16 @@ def test_the_crowns_are_those_of_the_cpu(device: torch.device, taught: tuple[Pat
         crowns(checkpoint, picture, tmp_path / f"{i}.gpkg", name) for i, name in enumerate((device.type, "cpu"))
     )
     assert len(there) >= 5, "the network found nothing to compare"
-    assert abs(len(here) - len(there)) <= max(1, 0.05 * len(there))
+    assert abs(len(here) - len(there)) <= max(1, 0.1 * len(there))
     agreed = matched(here, there)
     print(f"{len(here)} crowns here, {len(there)} on the CPU, {agreed} agree")
-    assert agreed >= 0.95 * len(here)
+    assert agreed >= 0.9 * len(here)
     assert sorted(ours["score"])[-5:] == pytest.approx(sorted(theirs["score"])[-5:], abs=0.01)
 
 
-def test_memory_does_not_follow_the_pictures_size(cuda: torch.device, taught: tuple[Path, Path], tmp_path: Path) -> None:
+def test_memory_does_not_follow_the_pictures_size(
+    cuda: torch.device, taught: tuple[Path, Path], tmp_path: Path
+) -> None:
     checkpoint, _ = taught
     peaks = []
     for side in (512, 2048):

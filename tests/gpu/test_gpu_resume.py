@@ -38,15 +38,12 @@ def test_a_line_goes_on_bitwise(device: torch.device) -> None:
 
 
 def test_the_checkpoint_holds_the_generator_of_the_device(cuda: torch.device) -> None:
-    saved = line_on(cuda, MemoryReporter(stop_at_step=3), **LINE).state["rng"][0]
-    assert torch.equal(saved["cuda"], torch.cuda.get_rng_state(cuda))
-    without = {name: value for name, value in saved.items() if name != "cuda"}
-    changed = line_on(cuda, MemoryReporter(stop_at_step=3), **LINE).state
-    whole, other = line_on(cuda, **LINE), None
-    torch.cuda.manual_seed(7)
-    changed["rng"] = [without]
-    other = line_on(cuda, MemoryReporter(resume_from=changed), **LINE)
-    assert told(other.records) != told(whole.records), "the generator of the device decides nothing here"
+    saved = line_on(cuda, MemoryReporter(stop_at_step=3), **LINE).state
+    assert torch.equal(saved["rng"][0]["cuda"], torch.cuda.get_rng_state(cuda))
+    goes_on = line_on(cuda, MemoryReporter(resume_from=saved), **LINE)
+    del saved["rng"][0]["cuda"]
+    without = line_on(cuda, MemoryReporter(resume_from=saved), **LINE)
+    assert told(without.records) != told(goes_on.records), "the generator of the device decides nothing here"
 
 
 @pytest.mark.usefixtures("exact_fp32")
@@ -89,8 +86,8 @@ def test_a_run_moves_to_another_device(device: torch.device, farm: Path, tmp_pat
     assert run(farm, tmp_path, back, "stayed", changes=two).state == "finished"
     moved, stayed = (_rows(tmp_path / name)[-1] for name in ("moved", "stayed"))
     assert moved["epoch"] == 2
-    assert moved["train/total_loss"] == pytest.approx(stayed["train/total_loss"], rel=0.05)
-    assert moved["val/total_loss"] == pytest.approx(stayed["val/total_loss"], rel=0.05)
+    assert moved["train/total_loss"] == pytest.approx(stayed["train/total_loss"], rel=0.1)
+    assert moved["val/total_loss"] == pytest.approx(stayed["val/total_loss"], rel=0.1)
 
 
 @pytest.mark.usefixtures("exact_fp32")
