@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_farm import write_farm
 
 DEVICE = os.environ.get("CABRUCA_TEST_DEVICE", "cuda")
 ABSENT = "no CUDA device here"
@@ -55,6 +54,8 @@ def exact_fp32() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from drawn_farm import write_farm  # here: a machine without a GPU imports this file alone
+
     return write_farm(tmp_path_factory.mktemp("gpu_farm"))
 
 

@@ -15,6 +15,7 @@ from drawn_farm import farm_config
 from maps import layer
 
 from cabruca.data.synthetic import draw_plot
+from cabruca.errors import OutOfMemory
 from cabruca.launch import predict, train
 from cabruca.served_model import ServedModel
 
@@ -59,6 +60,16 @@ def matched(ours: Any, theirs: Any) -> int:
     return found
 
 
+def noise(path: Path, side: int) -> Path:
+    """A raster of `side` px."""
+    pixels = np.random.default_rng(0).integers(0, 255, (3, side, side), dtype=np.uint8)
+    profile: dict[str, Any] = {"driver": "GTiff", "height": side, "width": side, "count": 3, "dtype": "uint8"}
+    place = rasterio.Affine(0.1, 0, 500_000, 0, -0.1, 8_360_000)
+    with rasterio.open(path, "w", **profile, tiled=True, crs="EPSG:31984", transform=place) as out:
+        out.write(pixels)
+    return path
+
+
 @pytest.mark.usefixtures("exact_fp32")
 def test_the_crowns_are_those_of_the_cpu(device: torch.device, taught: tuple[Path, Path], tmp_path: Path) -> None:
     checkpoint, picture = taught
@@ -79,17 +90,27 @@ def test_memory_does_not_follow_the_pictures_size(
     checkpoint, _ = taught
     peaks = []
     for side in (512, 2048):
-        picture = tmp_path / f"{side}.tif"
-        pixels = np.random.default_rng(0).integers(0, 255, (3, side, side), dtype=np.uint8)
-        profile: dict[str, Any] = {"driver": "GTiff", "height": side, "width": side, "count": 3, "dtype": "uint8"}
-        with rasterio.open(picture, "w", **profile, tiled=True, crs="EPSG:31984", transform=_place()) as out:
-            out.write(pixels)
+        picture = noise(tmp_path / f"{side}.tif", side)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         assert predict(checkpoint, picture, tmp_path / f"{side}.gpkg", device="cuda", score=0.5).finished
         peaks.append(torch.cuda.max_memory_allocated() / 2**20)
     print("MB:", [round(peak) for peak in peaks])
     assert peaks[1] < 1.3 * peaks[0]
+
+
+def test_windows_that_do_not_fit_are_told(cuda: torch.device, taught: tuple[Path, Path], tmp_path: Path) -> None:
+    large = noise(tmp_path / "large.tif", 2048)
+    total = torch.cuda.get_device_properties(cuda).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(200 * 2**20 / total)
+    try:
+        with pytest.raises(OutOfMemory) as raised:
+            predict(taught[0], large, tmp_path / "large.gpkg", device="cuda", tile_size=2048, batch_size=1)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert str(raised.value).startswith("out of memory on cuda (")
+    assert "give --tile-size" in str(raised.value)
 
 
 def test_the_served_model_answers_from_the_device(cuda: torch.device, taught: tuple[Path, Path]) -> None:
@@ -105,7 +126,3 @@ def test_the_served_model_answers_from_the_device(cuda: torch.device, taught: tu
     assert isinstance(found, pd.DataFrame)
     assert abs(len(found) - len(expected)) <= max(1, 0.1 * len(expected))
     assert sorted(found["score"])[-3:] == pytest.approx(sorted(expected["score"])[-3:], abs=0.05)
-
-
-def _place() -> Any:
-    return rasterio.Affine(0.1, 0, 500_000, 0, -0.1, 8_360_000)
