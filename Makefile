@@ -1,16 +1,17 @@
-# make demo | test | test-slow | lint | clean. Needs make and Python >= 3.11; everything else goes into .venv.
+# make demo | test | test-slow | test-gpu | lint | clean. Needs make and Python >= 3.11; everything else goes into .venv.
 
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow test-gpu lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       draw a practice plot, train on it, evaluate (minutes, no network after the install)"
 	@echo "make test       lint, types, tests"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make test-gpu   the tests that need an NVIDIA GPU (minutes; without one they are skipped)"
 	@echo "make lint       lint and types only"
 	@echo "make clean      remove caches and build leftovers (not .venv, not outputs)"
 
@@ -22,6 +23,9 @@ test: lint
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -m "" -rs tests/gpu
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@
     ├── DataError                an image, an annotation, a raster, a category
     ├── CheckpointError          a checkpoint that is missing, broken, or of another model
     ├── DeviceError              a device or precision that is not there
-    ├── OutOfMemory              a step or a validation that does not fit into memory
+    ├── OutOfMemory              a step, a validation or a prediction that does not fit into memory
     └── RunError                 a run folder that is taken, or cannot be resumed
     TrainingDiverged             the numbers are not finite any more (exit code 1)
 
@@ -41,7 +41,7 @@ class DeviceError(CabrucaError):
 
 
 class OutOfMemory(CabrucaError):
-    """An optimizer step or a validation does not fit into memory; says which flags make it fit."""
+    """An optimizer step, a validation or windows of a prediction do not fit into memory; says which flags fit."""
 
 
 class RunError(CabrucaError):

@@ -19,8 +19,8 @@ torch.set_num_threads(1)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-ONE_AT_A_TIME = ("tests/distributed/", "tests/cluster/", "tests/end_to_end/test_demo.py")
-"""These start Ray: two clusters on a machine disturb each other."""
+ONE_AT_A_TIME = ("tests/distributed/", "tests/cluster/", "tests/end_to_end/test_demo.py", "tests/gpu/")
+"""These start Ray, or take a GPU's memory: two clusters on a machine disturb each other."""
 
 
 @pytest.hookimpl(optionalhook=True)

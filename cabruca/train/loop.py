@@ -22,7 +22,7 @@ from cabruca.runtime import Runtime
 from cabruca.train.batching import BatchPlan, epoch_order
 from cabruca.train.books import Books
 from cabruca.train.compiling import StepNotCompiled
-from cabruca.train.device import empty_cache
+from cabruca.train.device import empty_cache, forget_peak
 from cabruca.train.divergence import watch_divergence
 from cabruca.train.ending import ending
 from cabruca.train.judging import Judge
@@ -94,6 +94,7 @@ class _Run:
         self.place = Place.from_state(saved or {})
         self.cut = Cut(config, self.place, runtime)
         seed_generators(self.settings.seed, runtime)
+        forget_peak(runtime.device)
         self.learner = Learner(
             config,
             task,

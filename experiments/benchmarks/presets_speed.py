@@ -6,7 +6,8 @@ in its own process, because the peak of memory is the process's. The first optim
 An epoch's time is the number of pictures divided by images a second; validation is left out. The networks are those of
 the presets, frozen batch norm included, without their pretrained weights, so that nothing is downloaded.
 
-    python experiments/benchmarks/presets_speed.py [--pictures 1000] [--steps 10] [--side 1024] [--set KEY=VALUE ...]
+    python experiments/benchmarks/presets_speed.py [--pictures 1000] [--steps 10] [--side 1024] [--device cuda ...]
+        [--set KEY=VALUE ...] [--json FILE]
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ def table(rows: Sequence[Row | tuple[str, str]], pictures: int) -> str:
 
 
 def machine() -> str:
-    """Processor, cores this process may use, versions."""
+    """GPU where there is one, processor, cores this process may use, versions."""
     import torch
 
     cpu = platform.processor() or platform.machine()
@@ -182,7 +183,8 @@ def machine() -> str:
         names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cpu}, {cores} cores; torch {torch.__version__}, Python {platform.python_version()}"
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    return f"{gpu}{cpu}, {cores} cores; torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def main() -> None:
@@ -190,6 +192,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1000, help="windows in the epoch that is told")
     parser.add_argument("--steps", type=int, default=10, help="optimizer steps that are measured")
     parser.add_argument("--side", type=int, default=1024, help="px, side of the drawn plot")
+    parser.add_argument("--device", action="append", choices=DEVICES, help="measure these alone; default: all")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a preset")
     parser.add_argument("--json", metavar="FILE", help="write the rows as well")
     parser.add_argument("--only", nargs=2, metavar=("PRESET", "DEVICE"), help="one row, as JSON, in this process")
@@ -204,7 +207,7 @@ def main() -> None:
     rows: list[Row | tuple[str, str]] = [
         in_a_process(preset, device, given) if available(device) else (preset, device)
         for preset in PRESETS
-        for device in DEVICES
+        for device in given.device or DEVICES
     ]
     print(f"{machine()}; measured, drawn plots\n\n{table(rows, given.pictures)}")
     if given.json:

@@ -53,7 +53,8 @@ ALLOWED: dict[str, set[str]] = {
     "preparing": JOINT | {"train", "tracking", "held_out"},
     "run": JOINT | {"train", "tracking", "dry_run", "preparing"},
     "evaluation": JOINT | {"train", "tracking.charting"},
-    "predict": JOINT | {"train.checkpoint", "train.precision", "train.sidecar", "tracking", "evaluation"},
+    "predict": JOINT
+    | {"train.checkpoint", "train.precision", "train.shortage", "train.sidecar", "tracking", "evaluation"},
     "exporting": JOINT | {"_version", "evaluation", "tracking"},
     "thresholding": JOINT | {"train", "evaluation"},
     "served_model": JOINT | {"evaluation", "tracking.mlflow_model"},
