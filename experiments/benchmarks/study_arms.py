@@ -23,6 +23,11 @@ LIGHT = ROOT / "configs" / "training_config_light.yaml"
 METRIC = "val/mAP_50"
 ASHA = {"grace_period": 1, "reduction_factor": 3}
 EPOCHS = 9
+AT_ONCE = "CABRUCA_BENCH_AT_ONCE"
+"""Environment variable for Ray's processes: how many trials run at a time."""
+
+PATIENCE_S = 60.0
+_MET: set[Path] = set()
 LEAN = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "1000000000"}
 
 
@@ -31,12 +36,32 @@ def value_of(params: dict[str, Any]) -> float:
     return 1.0 - abs(float(params["optimizer.lr"]) - 1e-3)
 
 
+def meet(concurrent: int) -> None:
+    """Wait in a process's first trial until all processes of the study are there.
+
+    A trial that is over before the next process has started gives its process to the trial that waits for that one,
+    and Ray Tune takes the starting process away, again and again: by luck, all trials of a study then run one by one.
+    """
+    from ray import tune
+
+    folder = Path(tune.get_context().get_trial_dir()).parent
+    if folder in _MET:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"here_{os.getpid()}").touch()
+    end = time.monotonic() + PATIENCE_S
+    while len(list(folder.glob("here_*"))) < concurrent and time.monotonic() < end:
+        time.sleep(0.05)
+    _MET.add(folder)
+
+
 def noop_trial(config: dict[str, Any], job: Any) -> dict[str, Any]:
     """Stands for `cabruca.distributed.trial.run_trial`: all its talk with the study, and nothing to learn."""
     from cabruca.distributed.trial import Ending, last_words, order_at
     from cabruca.distributed.trial_lines import TuneLine
     from cabruca.distributed.trial_reporter import result_of
 
+    meet(int(os.environ[AT_ONCE]))
     order = order_at(job.desk, config["trial"])
     line = TuneLine(job.desk, order.number)
     line.tell(result_of(1, 1, {METRIC: value_of(order.place.params)}, 0.0))
@@ -50,6 +75,7 @@ def raw_trial(config: dict[str, Any]) -> None:
 
     import cabruca.distributed.trial  # noqa: F401 - what a real trial imports
 
+    meet(int(os.environ[AT_ONCE]))
     tune.report({METRIC: value_of(config), "epoch": 1})
 
 

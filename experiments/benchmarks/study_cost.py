@@ -4,7 +4,8 @@ Table `raw`: a study of trials that train nothing (report one result, return), t
 Optuna's sqlite file, ASHA that asks, desk, tables, gauges, log), against `tune.Tuner` on the same cluster with
 OptunaSearch on the same kind of sqlite file, the same sampler, ASHAScheduler, as many trials at a time, reuse_actors.
 Raw Tune runs twice: `lean` without its snapshots and result files (it then keeps nothing but Optuna's file), and `as it
-comes`. The arms alternate. Both trial functions import what a real trial imports.
+comes`. The arms alternate. Both trial functions import what a real trial imports, and the first trials of a study wait
+until all its processes are there (`study_arms.meet`): otherwise luck decides whether trials run side by side at all.
 
 Table `growth`: the driver's milliseconds a trial (one result each) for studies of several sizes, and what of them each
 part of cabruca takes; the slope is that of the time a trial over the number of trials. With
@@ -38,7 +39,7 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
-from study_arms import run_alone, run_ours, run_raw, study_in, timing  # noqa: E402
+from study_arms import AT_ONCE, run_alone, run_ours, run_raw, study_in, timing  # noqa: E402
 
 WANTED = 1.05
 
@@ -180,6 +181,7 @@ def main() -> None:
     from cabruca.distributed.cluster import cluster_for
 
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])  # for Ray's processes
+    os.environ[AT_ONCE] = str(arguments.concurrent)
     os.environ.setdefault("RAY_worker_niceness", "0")  # else whatever runs beside it takes the trials' share first
     tables: list[str] = []
     if arguments.alone:
