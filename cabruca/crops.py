@@ -50,6 +50,11 @@ class CroppedMasks:
         pixels = torch.from_numpy(np.concatenate(flat)) if flat else torch.zeros(0, dtype=torch.uint8)
         return cls(pixels, torch.tensor(rects, dtype=torch.int64).reshape(-1, 4))
 
+    @classmethod
+    def together(cls, parts: Sequence[CroppedMasks]) -> CroppedMasks:
+        """All of them, one after the other; at least one."""
+        return cls(torch.cat([p.pixels for p in parts]), torch.cat([p.rect_xywh_px for p in parts]))
+
     def crop(self, i: int) -> tuple[int, int, Tensor]:
         """`(x, y, uint8 [h, w])` of crown `i`."""
         x, y, w, h = (int(v) for v in self.rect_xywh_px[i])

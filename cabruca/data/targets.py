@@ -88,9 +88,7 @@ def _joined(
     return Regions(
         torch.cat([regions.boxes_xyxy_px, torch.from_numpy(boxes.astype(np.float32))]),
         torch.cat([regions.labels, torch.from_numpy(labels)]),
-        CroppedMasks(
-            torch.cat([regions.masks.pixels, own.pixels]), torch.cat([regions.masks.rect_xywh_px, own.rect_xywh_px])
-        ),
+        CroppedMasks.together([regions.masks, own]),
     )
 
 

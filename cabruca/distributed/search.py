@@ -23,7 +23,7 @@ from cabruca.distributed.study_books import StudyBooks
 from cabruca.distributed.study_points import next_of_grid, next_point
 from cabruca.distributed.study_sampler import make_sampler
 from cabruca.distributed.study_storage import RETRY, catch_up, open_storage, with_space
-from cabruca.distributed.trial import Ending
+from cabruca.distributed.trial_ending import Ending
 from cabruca.errors import ConfigError, RunError
 from cabruca.tracking.study_state import Result
 

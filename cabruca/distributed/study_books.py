@@ -14,7 +14,7 @@ from cabruca.distributed.autopsy import NAME, complete, write_autopsy_of_dead
 from cabruca.distributed.population import Exchange, Population
 from cabruca.distributed.study_desk import Order, TakeOver
 from cabruca.distributed.study_mirror import StudyMirror, drop_there, placed
-from cabruca.distributed.trial import Ending
+from cabruca.distributed.trial_ending import Ending
 from cabruca.errors import RunError
 from cabruca.tracking.status import StatusFile
 from cabruca.tracking.study_dir import StudyDir

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import threading
 import time
@@ -27,8 +26,9 @@ from cabruca.distributed.population import take_over
 from cabruca.distributed.ray_metrics import GaugeWatcher, RayMetrics
 from cabruca.distributed.room import wait_for_room
 from cabruca.distributed.study_desk import Order
+from cabruca.distributed.trial_ending import Ending, last_words
 from cabruca.distributed.trial_history import untold, with_nan
-from cabruca.distributed.trial_lines import DeskLine, TuneLine
+from cabruca.distributed.trial_lines import DeskLine, TuneLine, order_at
 from cabruca.distributed.trial_reporter import PAUSED, TAKES_OVER, Line, TrialReporter, refuse_not_a_number, result_of
 from cabruca.errors import RunError
 from cabruca.preparing import TaskFactory
@@ -39,9 +39,6 @@ from cabruca.train.protocols import Reporter, TrainResult
 
 BURIAL_S = 90.0
 """How long a trial waits for the process of its earlier attempt to be gone; on another machine, by its heartbeat."""
-
-ORDER_S = 60.0
-"""How long a trial waits for what the study wants of it."""
 
 FORWARD_S = 0.05
 """Seconds between looks at what a trial's workers have told."""
@@ -68,22 +65,6 @@ class TrialJob:
     folds: tuple[Fold, ...] = ()
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How an attempt at a trial ended; its state is `finished`, `stopped`, `failed`, `interrupted` or `paused`."""
-
-    state: str
-    epoch: int
-    reason: str
-
-    def to_json(self) -> str:
-        return json.dumps(self.__dict__)
-
-    @classmethod
-    def from_json(cls, text: str) -> Ending:
-        return cls(**json.loads(text))
-
-
 def run_trial(config: Mapping[str, Any], job: TrialJob) -> dict[str, Any]:
     """What Ray Tune calls; the study's search chose `config`, which is the trial's number.
 
@@ -102,29 +83,6 @@ def run_trial(config: Mapping[str, Any], job: TrialJob) -> dict[str, Any]:
     if ending.reason == PAUSED:
         raise SystemExit(0)
     return last_words(order.number, ending)
-
-
-def order_at(desk: Any, number: int) -> Order:
-    """What the study wants of a trial. The driver sends it and does not wait until the desk has it: this side does.
-
-    Raises:
-        RunError: it does not come.
-    """
-    import ray
-
-    end = time.monotonic() + ORDER_S
-    while True:
-        order: Order | None = ray.get(desk.order.remote(number))
-        if order is not None:
-            return order
-        if time.monotonic() > end:
-            raise RunError(f"trial {number} was begun and its order did not come in {ORDER_S:.0f} s; resume the study")
-        time.sleep(FORWARD_S)
-
-
-def last_words(number: int, ending: Ending) -> dict[str, Any]:
-    """The last report of a trial. Ray Tune, told that it is `done`, does not ask for another one."""
-    return {"trial": number, "end": ending.to_json(), "done": True}
 
 
 def clean_process() -> None:

@@ -7,10 +7,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cabruca.distributed.study_desk import TakeOver
+from cabruca.distributed.study_desk import Order, TakeOver
+from cabruca.errors import RunError
 
 LOOK_S = 0.02
 """Seconds between a worker's looks at whether the study has decided."""
+
+ORDER_S = 60.0
+"""How long a trial waits for what the study wants of it."""
+
+
+def order_at(desk: Any, number: int) -> Order:
+    """What the study wants of a trial. The driver sends it and does not wait until the desk has it: this side does.
+
+    Raises:
+        RunError: it does not come.
+    """
+    import ray
+
+    end = time.monotonic() + ORDER_S
+    while True:
+        order: Order | None = ray.get(desk.order.remote(number))
+        if order is not None:
+            return order
+        if time.monotonic() > end:
+            raise RunError(f"trial {number} was begun and its order did not come in {ORDER_S:.0f} s; resume the study")
+        time.sleep(LOOK_S)
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ def meet(concurrent: int) -> None:
 
 def noop_trial(config: dict[str, Any], job: Any) -> dict[str, Any]:
     """Stands for `cabruca.distributed.trial.run_trial`: all its talk with the study, and nothing to learn."""
-    from cabruca.distributed.trial import Ending, last_words, order_at
-    from cabruca.distributed.trial_lines import TuneLine
+    from cabruca.distributed.trial_ending import Ending, last_words
+    from cabruca.distributed.trial_lines import TuneLine, order_at
     from cabruca.distributed.trial_reporter import result_of
 
     meet(int(os.environ[AT_ONCE]))
@@ -250,7 +250,7 @@ def run_alone(trials: int, arguments: argparse.Namespace) -> float:
     from cabruca.distributed.search import StudySearch
     from cabruca.distributed.study_books import StudyBooks
     from cabruca.distributed.study_outputs import Tables
-    from cabruca.distributed.trial import Ending, last_words
+    from cabruca.distributed.trial_ending import Ending, last_words
     from cabruca.distributed.trial_reporter import result_of
     from cabruca.tracking.study_dir import StudyDir
     from cabruca.tracking.study_events import Journal

@@ -15,7 +15,7 @@ from cabruca.distributed.cooperative_asha import Cooperative
 from cabruca.distributed.search import StudySearch
 from cabruca.distributed.study_books import StudyBooks
 from cabruca.distributed.study_desk import StudyDesk
-from cabruca.distributed.trial import Ending, last_words
+from cabruca.distributed.trial_ending import Ending, last_words
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import Journal
 
