@@ -10,7 +10,7 @@ import pytest
 import torch
 from drawn_farm import farm_config
 from memory_reporter import MemoryReporter
-from on_device import CPU, furthest, line_on, losses, network_on
+from on_device import CPU, line_on, losses, network_on
 from resuming import assert_same_end, told
 
 from cabruca.config.schema import Config
@@ -48,15 +48,19 @@ def test_the_checkpoint_holds_the_generator_of_the_device(cuda: torch.device) ->
 
 @pytest.mark.usefixtures("exact_fp32")
 def test_the_network_goes_on(device: torch.device, farm: Path) -> None:
-    """Some backward passes of a GPU add up in any order, so the losses are near, and all that is not added is equal."""
+    """The step after the stop is that of the run that only saved there and went on; all that is not added up is equal.
+
+    Some backward passes of a GPU add up in any order, and two runs part within a few steps (by 1 to 7 % on an H200):
+    so both come from one state, and only the step that is taken from the very same weights is compared.
+    """
     changes = {"data.windows_per_epoch": 6, "training.log_interval": 1, "scheduler.type": "onecycle"}
-    whole = network_on(device, farm, changes)
-    first = network_on(device, farm, changes, stop_at_step=4)
-    assert (first.state["epoch"], first.state["step_in_epoch"]) == (1, 1)
-    second = network_on(device, farm, changes, resume_from=first.state)
-    apart = furthest(losses(second), losses(whole)[4:])
-    print(f"two steps after the stop the losses are off by {apart:.2g}")
-    assert apart < 0.05
+    whole = network_on(device, farm, changes, save_at_step=4)
+    saved = next(state for record, state, *_ in whole.saves if record.step == 4)
+    assert (saved["epoch"], saved["step_in_epoch"]) == (1, 1)
+    second = network_on(device, farm, changes, resume_from=saved)
+    apart = [abs(a / b - 1) for a, b in zip(losses(second), losses(whole)[4:], strict=True)]
+    print(f"the steps after the stop are off by {', '.join(f'{a:.2g}' for a in apart)}")
+    assert apart[0] < 1e-3
     for part in ("scheduler", "step", "epoch", "scaler"):
         assert second.state[part] == whole.state[part], part
     for name, state in whole.state["rng"][0].items():
