@@ -5,6 +5,7 @@ The step is the costliest that the run will take: the largest tiles of its stage
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,7 @@ from cabruca.train.protocols import (
     Task,
     TaskAround,
     TrainResult,
+    memory_of,
 )
 
 
@@ -173,7 +175,7 @@ def _facts(config: Config, task: Task, plan: BatchPlan, watch: Stopwatch) -> dic
         "tile_size": _largest(config).tile_size,
         "step_s": step_s,
         "validation_s": validation_s,
-        "memory_mb": metrics.get("memory/cuda_mb", metrics.get("memory/rss_mb", float("nan"))),
+        "memory_mb": memory_of(metrics) or math.nan,
         "total_s": _steps_of_the_largest_size(config, task, plan) * step_s
         + epochs // config.validation.frequency * validation_s,
         "metrics": {k: v for k, v in metrics.items() if not k.startswith(("time/", "memory/"))},

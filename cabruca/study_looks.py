@@ -10,7 +10,7 @@ from cabruca.commands import command
 from cabruca.config.study import Study, best_config
 from cabruca.config.views import differences
 from cabruca.errors import RunError
-from cabruca.study_report.parts import autopsy_of, repeated, saved
+from cabruca.study_report.parts import autopsy_of, memory_peak, repeated, saved
 from cabruca.tracking.short import duration, short_number
 from cabruca.tracking.status import is_alive, read_status
 from cabruca.tracking.study_dir import StudyDir, find_study
@@ -176,8 +176,8 @@ def _autopsy_lines(autopsy: Mapping[str, Any]) -> list[str]:
             lines += [f"  {name} {_short(own)}, of the best {_short(other)}" for name, (own, other) in value.items()]
         elif key == "trace":
             lines += [f"    {line}" for line in list(value)[-6:]]
-        elif key == "memory_peak_mb" and value is not None:
-            lines.append(f"  memory peak: {value / 1024:.2f} GB")
+        elif key == "memory_peak_mb" and memory_peak(autopsy):
+            lines.append(f"  memory peak: {memory_peak(autopsy)}")
         elif key in ("exception", "reason"):
             lines.append(f"  {key}: {value}")
     return lines

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 from cabruca.config.schema import Config
 from cabruca.tracking.files import to_json, write_atomic
@@ -26,17 +27,37 @@ def write_autopsy(run_dir: RunDir, config: Config, error: BaseException, epoch: 
         The failure in one line.
     """
     said = one_line(error)
-    memory = [row["memory/rss_mb"] for row in _rows(run_dir) if row.get("memory/rss_mb")]
-    memory.append(psutil.Process().memory_info().rss / 2**20)
+    memory = [*_peaks(run_dir, "memory/rss_mb"), psutil.Process().memory_info().rss / 2**20]
     trace = "".join(traceback.format_exception(error)).splitlines()[-40:]
-    _write(run_dir, said, epoch, trace=[hide(line) for line in trace], memory_peak_mb=round(max(memory), 1))
+    _write(
+        run_dir,
+        said,
+        epoch,
+        trace=[hide(line) for line in trace],
+        memory_peak_mb=round(max(memory), 1),
+        gpu_memory_peak_mb=_peak([*_peaks(run_dir, "memory/cuda_mb"), *_of_gpu()]),
+    )
     return said
+
+
+def _of_gpu() -> list[float]:
+    """The peak of this process's tensors on its GPU since the run began; nothing where it computed on none."""
+    begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return [torch.cuda.max_memory_allocated() / 2**20] if begun else []
 
 
 def write_autopsy_of_dead(run_dir: RunDir, said: str, epoch: int) -> None:
     """Of a trial whose process left nothing: written by the driver."""
-    memory = [row["memory/rss_mb"] for row in _rows(run_dir) if row.get("memory/rss_mb")]
-    _write(run_dir, said, epoch, trace=[], memory_peak_mb=round(max(memory), 1) if memory else None)
+    of_process, of_gpu = (_peak(_peaks(run_dir, f"memory/{name}_mb")) for name in ("rss", "cuda"))
+    _write(run_dir, said, epoch, trace=[], memory_peak_mb=of_process, gpu_memory_peak_mb=of_gpu)
+
+
+def _peaks(run_dir: RunDir, name: str) -> list[float]:
+    return [row[name] for row in _rows(run_dir) if row.get(name)]
+
+
+def _peak(found: Sequence[float]) -> float | None:
+    return round(max(found), 1) if found else None
 
 
 def complete(run_dir: RunDir, params: Mapping[str, Any], best: Mapping[str, Any] | None) -> None:

@@ -157,11 +157,13 @@ def repeat_best(
         )
         for number, seed in pairs
     ]
-    _run_all(study, study_dir, every, desk, stop=stop, ends_at=ends_at)
+    failures = _run_all(study, study_dir, every, desk, stop=stop, ends_at=ends_at)
     rows = [row_of(study, study_dir, one, seeds) for one in chosen]
     write_atomic(study_dir.repeats_json, to_json({"metric": study.metrics[0], "trials": rows}, indent=1) + "\n")
     for row in rows:
         _log.info("%s", describe(row), extra=NOTICE)
+    if failures:
+        raise _together(failures, study_dir.repeats_json.name)
     if stop.number is not None:
         return Repeats(rows, "interrupted", 128 + stop.number)
     return Repeats(rows, "stopped" if stop.reason is not None and are_left(rows, seeds) else "finished")
@@ -169,8 +171,8 @@ def repeat_best(
 
 def _run_all(
     study: Study, study_dir: StudyDir, every: Sequence[_Work], desk: Any, *, stop: Stop, ends_at: float | None
-) -> None:
-    """Run those that are not finished, as many at a time as trials."""
+) -> list[CabrucaError]:
+    """Run those that are not finished, as many at a time as trials; those that failed, which stop no other."""
     import ray
 
     untyped: Any = ray
@@ -185,11 +187,11 @@ def _run_all(
     }
     once = untyped.remote(**options)(_repeat_once)
     running: dict[Any, _Work] = {}
-    failures: list[Exception] = []
+    failures: list[CabrucaError] = []
     look_at_the_clock(stop, ends_at)
     try:
         with stop_on_signals(stop):
-            while running or (waiting and stop.reason is None and not failures):
+            while running or (waiting and stop.reason is None):
                 while waiting and len(running) < trials_at_once(study, study_dir) and stop.reason is None:
                     work = waiting.pop(0)
                     running[once.remote(work, str(Path.cwd()))] = work
@@ -201,11 +203,16 @@ def _run_all(
                 look_at_the_clock(stop, ends_at)
     finally:
         untyped.kill(desk)
-    if failures:
-        raise failures[0]
+    return failures
 
 
-def _failure(ray: Any, done: Any, work: _Work) -> list[Exception]:
+def _together(failures: Sequence[CabrucaError], kept: str) -> CabrucaError:
+    """The first of them, and what is left."""
+    more = f"; {len(failures) - 1} more failed" if len(failures) > 1 else ""
+    return type(failures[0])(f"{failures[0]}{more}; {kept} has the others")
+
+
+def _failure(ray: Any, done: Any, work: _Work) -> list[CabrucaError]:
     name = f"repetition {work.run_dir.name}"
     try:
         kind, said = ray.get(done)
@@ -217,7 +224,7 @@ def _failure(ray: Any, done: Any, work: _Work) -> list[Exception]:
             drop_all_but_best(work.run_dir)
             drop_there(work.config, keep=work.run_dir.best.name)
         return []
-    known: type[Exception] = getattr(errors, kind, RunError)
+    known: type[CabrucaError] = getattr(errors, kind, RunError)
     return [known(f"{name}: {said}")]
 
 

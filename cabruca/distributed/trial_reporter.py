@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from cabruca.errors import CabrucaError
-from cabruca.train.protocols import Record, Reporter, Save, State, StopTraining, TrainResult
+from cabruca.train.protocols import Record, Reporter, Save, State, StopTraining, TrainResult, memory_of
 
 POLL_S = 1.0
 """Seconds between looks at whether the driver asks every trial to leave."""
@@ -132,6 +132,6 @@ def result_of(epoch: int, step: int, metrics: Mapping[str, float], elapsed_s: fl
         "epoch": int(epoch),
         "step": int(step),
         "elapsed_s": round(float(elapsed_s), 3),
-        "memory_mb": numbers.get("memory/rss_mb", 0.0),
+        "memory_mb": memory_of(numbers) or 0.0,
         "m": numbers,
     }

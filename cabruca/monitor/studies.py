@@ -12,7 +12,7 @@ from cabruca.errors import CabrucaError
 from cabruca.monitor.cache import Kept, stamp
 from cabruca.monitor.places import study_at
 from cabruca.monitor.runs import LIVE, Seen, state_of
-from cabruca.study_report.parts import Saved, autopsies, repeated, saved
+from cabruca.study_report.parts import Saved, autopsies, memory_peak, repeated, saved
 from cabruca.tracking.status import read_status
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_events import read
@@ -142,7 +142,7 @@ class Autopsy:
     trial: int
     reason: str
     epoch: int
-    memory_mb: float | None
+    memory: str
     differs: Mapping[str, tuple[str, str]]
     trace: tuple[str, ...]
 
@@ -154,12 +154,12 @@ def autopsies_of(look: StudyLook) -> list[Autopsy]:
 
 def _autopsy(trial: TrialState, found: Mapping[str, Any]) -> Autopsy:
     differs = found.get("difference_from_best")
-    memory, trace = found.get("memory_peak_mb"), found.get("trace")
+    trace = found.get("trace")
     return Autopsy(
         trial=trial.number,
         reason=str(found.get("reason") or trial.reason or "not known"),
         epoch=trial.epoch,
-        memory_mb=float(memory) if isinstance(memory, int | float) else None,
+        memory=memory_peak(found),
         differs={
             str(key): (parameter_value(pair[0]), parameter_value(pair[1]))
             for key, pair in (differs.items() if isinstance(differs, dict) else ())

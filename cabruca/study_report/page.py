@@ -18,7 +18,7 @@ from cabruca.study_report import plots, plots_space
 from cabruca.study_report.cautions import cautions
 from cabruca.study_report.evaluator import Importances
 from cabruca.study_report.learnt import learnt
-from cabruca.study_report.parts import autopsies, repeated, saved
+from cabruca.study_report.parts import autopsies, memory_peak, repeated, saved
 from cabruca.tracking.files import write_atomic
 from cabruca.tracking.short import duration, short_number
 from cabruca.tracking.study_dir import StudyDir
@@ -170,11 +170,10 @@ def _saved(study: Study, state: StudyState) -> str:
 
 def _autopsy(trial: TrialState, found: Mapping[str, Any]) -> str:
     why = f"Trial {trial.number}, after {epochs(trial.epoch)}: {trial.reason or 'reason not known'}"
-    memory = found.get("memory_peak_mb")
     facts = {
         "exception": str(found.get("exception", "")),
         "last metrics": _numbers(found.get("last_metrics")),
-        "memory peak": f"{memory / 1024:.2f} GB" if isinstance(memory, int | float) else "",
+        "memory peak": memory_peak(found),
     }
     parts = [table([], [[key, value] for key, value in facts.items() if value], kind="facts")]
     other = found.get("difference_from_best") or {}

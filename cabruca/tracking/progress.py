@@ -21,7 +21,7 @@ from cabruca.config.schema import Config
 from cabruca.tracking.files import to_json
 from cabruca.tracking.secrets import hide
 from cabruca.tracking.short import duration, short_number
-from cabruca.train.protocols import BaseCallback, Record, RunInfo, TrainResult
+from cabruca.train.protocols import BaseCallback, Record, RunInfo, TrainResult, memory_of
 
 WAIT_HINT = 0.2
 """Share of time waiting for data above which the hint is given, for epochs of at least WAIT_HINT_EPOCH_S seconds."""
@@ -119,7 +119,7 @@ class PlainProgress(BaseCallback):
         rate = next((v for k, v in m.items() if k.startswith("lr/") and k.endswith("heads")), None)
         if rate is None:
             rate = next((v for k, v in m.items() if k.startswith("lr/")), math.nan)
-        memory = m.get("memory/cuda_mb", m.get("memory/rss_mb", math.nan))
+        memory = memory_of(m) or math.nan
         cells = (
             f"{record.epoch:>4}/{self.num_epochs:<4}",
             f"{short_number(m.get('train/total_loss')):>7}",

@@ -37,6 +37,12 @@ NOTICE = {"notice": True}
 """`log.info(text, extra=NOTICE)`: an information that people should see on the terminal as well."""
 
 
+def memory_of(metrics: Mapping[str, Any]) -> float | None:
+    """MB of what an epoch's metrics say of memory: the GPU's where it computed on one, else the process's; or None."""
+    found = metrics.get("memory/cuda_mb", metrics.get("memory/rss_mb"))
+    return None if found is None else float(found)
+
+
 class StopTraining(Exception):
     """Raised by a Reporter, on all ranks alike, to end training after saving.
 

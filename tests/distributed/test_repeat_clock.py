@@ -1,4 +1,4 @@
-"""Repetitions of the best trials end when their time is up; without Ray."""
+"""Repetitions of the best trials: their time, and one that fails; without Ray."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from drawn_study import METRIC, drawn_study
 
 from cabruca.config.study import Study
 from cabruca.distributed import repeat
+from cabruca.errors import OutOfMemory
 from cabruca.tracking.study_dir import StudyDir
 
 
 class Played:
-    """What stands in for Ray: a repetition ends when it is told to leave, or, in time, after `takes_s`."""
+    """What stands in for Ray: a repetition ends when it is told to leave, or, in time, after `takes_s`.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, study_dir: StudyDir, takes_s: float) -> None:
+    `fails`: that many of them, from the first on, fail.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, study_dir: StudyDir, takes_s: float, fails: int = 0) -> None:
+        self.fails = fails
         self.began: list[str] = []
         self.leave: str | None = None
         self._dir, self._takes_s = study_dir, takes_s
@@ -28,18 +33,23 @@ class Played:
         monkeypatch.setattr(repeat, "open_desk", lambda ray, kind: desk)
         monkeypatch.setattr("ray.remote", lambda **_: lambda function: SimpleNamespace(remote=self._begin))
         monkeypatch.setattr("ray.wait", self._wait)
-        monkeypatch.setattr("ray.get", lambda work: ("done", "interrupted" if self.leave else "finished"))
+        monkeypatch.setattr("ray.get", self._end)
         monkeypatch.setattr("ray.kill", lambda desk: None)
 
     def _ask_leave(self, reason: str) -> None:
         self.leave = reason
+
+    def _end(self, work: int) -> tuple[str, str]:
+        if work <= self.fails:
+            return "OutOfMemory", f"a step of repetition {work} does not fit"
+        return "done", "interrupted" if self.leave else "finished"
 
     def _begin(self, work: Any, folder: str) -> int:
         run_dir = work.run_dir
         self.began.append(run_dir.path.name)
         run_dir.path.mkdir(parents=True)
         self._ends[len(self.began)] = time.monotonic() + self._takes_s
-        if self._takes_s == 0:
+        if self._takes_s == 0 and len(self.began) > self.fails:
             run_dir.status.write_text(json.dumps({"state": "finished"}))
             row = {"epoch": 1, "step": 1, METRIC: 0.1 * len(self.began), "time/epoch_s": 1.0}
             run_dir.metrics.write_text(json.dumps(row) + "\n")
@@ -77,3 +87,15 @@ def test_in_time_all_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, e
     found = again(study, study_dir, ends_in_s)
     assert (found.state, len(played.began)) == ("finished", 4)
     assert [row["values"] for row in found.rows] == [pytest.approx([0.1, 0.2]), pytest.approx([0.3, 0.4])]
+
+
+def test_one_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, study_dir = drawn_study(tmp_path)
+    played = Played(monkeypatch, study_dir, takes_s=0.0, fails=2)
+    with pytest.raises(
+        OutOfMemory, match=r"seed_1: a step of repetition 1 .*; 1 more failed; repeats.json has the others"
+    ):
+        again(study, study_dir, None)
+    assert len(played.began) == 4
+    rows = json.loads(study_dir.repeats_json.read_text())["trials"]
+    assert [row["values"] for row in rows] == [[], pytest.approx([0.3, 0.4])]

@@ -167,7 +167,7 @@ def _failed(found: StudyLook) -> None:
         with st.expander(
             f"Trial {one.trial}: {look.plain(one.reason)}", icon=":material/error:", expanded=len(failed) == 1
         ):
-            memory = "" if one.memory_mb is None else f", at most {one.memory_mb / 1024:.2f} GB of memory"
+            memory = f", at most {one.memory}" if one.memory else ""
             st.caption(f"Failed after {one.epoch} epochs{memory}.")
             if one.differs:
                 table = [{"parameter": key, "its": a, "the best's": b} for key, (a, b) in one.differs.items()]
