@@ -254,7 +254,8 @@ def _open(path: Path) -> Any:
     try:
         stat = path.stat()
     except OSError as error:
-        raise DataError(f"'{path}' is not there ({_line(error)}); check the images folder and the name") from error
+        why = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise DataError(f"'{path}' {why}; check its folder and its name") from error
     key = (threading.get_ident(), str(path), stat.st_mtime_ns, stat.st_size)
     if key in _handles:
         _handles.move_to_end(key)

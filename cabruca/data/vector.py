@@ -97,6 +97,8 @@ def _driver(path: Path) -> str:
     name = str(path)
     if "://" in name or ":/" in name.replace("\\", "/")[2:] or name.startswith(("/vsi", "\\vsi")):
         raise DataError(f"'{name}' is a URL or a virtual path, and only plain files are read; copy the file")
+    if not path.exists():
+        raise DataError(f"'{path}' is not there; check the path, or make the file first")
     if not path.is_file():
         raise DataError(f"'{path}' is not a plain file; give a {FORMATS} file")
     try:

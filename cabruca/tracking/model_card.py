@@ -203,7 +203,7 @@ def _caveats(card: Card) -> str:
     learnt = {n for own in card.sets if own.name == "training" and own.images is not None for n in own.crowns}
     missing = [n for n in card.config.model.instance_names if learnt and n not in learnt]
     if missing:
-        lines.append(f"- No example in training: {', '.join(missing)}. They will not be found.")
+        lines.append(f"- No example in training: {', '.join(missing)}. What it says of them is a guess.")
     if not card.tested:
         asked = card.config.data.test_annotations  # the default counts where the file is there
         named = bool(asked) and (asked != DataConfig().test_annotations or Path(asked).is_file())

@@ -136,7 +136,8 @@ def read(path: str | Path) -> State:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} is not there; give the path of a .pth file, or --resume auto")
+        best = "RUN/checkpoints/checkpoint_best.pth"
+        raise CheckpointError(f"checkpoint {path} is not there; give the path of a .pth file, such as {best}")
     if vouched(path) is False:
         raise CheckpointError(f"checkpoint {path} is damaged (its sha256 is not the one in {path.stem}.json); {_OTHER}")
     state = _load(path)

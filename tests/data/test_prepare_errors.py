@@ -105,7 +105,7 @@ def test_regions_that_overlap_or_say_something_else(tmp_path: Path) -> None:
     none = area_file(tmp_path / "t.geojson", halves[:1], field="split", values=["train"])
     refused(wanted(tmp_path, split=str(none)), "has no region with split 'val'; add one")
     refused(wanted(tmp_path, split=f"{regions}:parts"), "has no field 'parts'")
-    refused(wanted(tmp_path, split="spatiall"), "'spatiall' is not a plain file")
+    refused(wanted(tmp_path, split="spatiall"), "'spatiall' is not there; check the path")
 
 
 def test_blocks_and_tiles_that_do_not_fit(tmp_path: Path) -> None:

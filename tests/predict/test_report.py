@@ -221,7 +221,8 @@ def test_what_cannot_be_reported_says_why(tmp_path: Path) -> None:
     (tmp_path / "vrt.geojson").write_text("<OGRVRTDataSource></OGRVRTDataSource>")
     (tmp_path / "vrt.fgb").write_text("fgb<OGRVRTDataSource></OGRVRTDataSource>")
     for wrong, plots, out, said in (
-        (tmp_path / "none.gpkg", "grid:1ha", "r.html", "not a plain file"),
+        (tmp_path / "none.gpkg", "grid:1ha", "r.html", "is not there; check the path"),
+        (tmp_path, "grid:1ha", "r.html", "not a plain file"),
         ("/vsicurl/http://127.0.0.1/a.gpkg", "grid:1ha", "r.html", "only plain files are read"),
         (tmp_path / "fake.gpkg", "grid:1ha", "r.html", "whatever its name"),
         (tmp_path / "vrt.geojson", "grid:1ha", "r.html", "whatever its name"),
