@@ -91,6 +91,7 @@ def test_in_time_all_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, e
 
 def test_one_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, study_dir = drawn_study(tmp_path)
+    monkeypatch.setattr(repeat, "trials_at_once", lambda *_: 1)  # side by side the next begins before one fails
     played = Played(monkeypatch, study_dir, takes_s=0.0, fails=2)
     with pytest.raises(
         OutOfMemory, match=r"seed_1: a step of repetition 1 .*; 1 more failed; repeats.json has the others"
