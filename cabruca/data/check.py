@@ -12,6 +12,7 @@ from typing import Literal
 
 from cabruca.config.schema import Config
 from cabruca.data import raster
+from cabruca.data.check_masks import contradictions
 from cabruca.data.check_overlap import Places, same_ground, same_pictures
 from cabruca.data.check_pictures import AnnotatedSet, mask_errors, picture_errors
 from cabruca.data.classes import class_meanings
@@ -90,9 +91,10 @@ def quick_check(config: Config) -> list[Finding]:
 
 
 def full_check(config: Config) -> Report:
-    """Everything of the quick check on every picture, and: boxes outside, empty pictures, class balance, crowns per
-    tile against `validation.max_detections`, the same picture, ground or crown in two sets. The test set is looked at
-    where its file is there. Does not raise: what cannot be read is an error of the report."""
+    """Everything of the quick check on every picture, and: boxes outside, empty pictures, class balance, crowns whose
+    mask raster says another class, crowns per tile against `validation.max_detections`, the same picture, ground or
+    crown in two sets. The test set is looked at where its file is there. Does not raise: what cannot be read is an
+    error of the report."""
     findings: list[Finding] = []
     sets: list[AnnotatedSet] = []
     for name in _named_sets(config):
@@ -105,7 +107,7 @@ def full_check(config: Config) -> Report:
         findings += [Finding("fact", text) for text in _facts(part)]
         findings += [Finding("error", e) for image in part.coco.images for e in picture_errors(part, image, config)]
         findings += [Finding("error", e) for image in part.coco.images for e in mask_errors(part, image, config)]
-        findings += [Finding("warning", text) for text in _warnings(part, config)]
+        findings += [Finding("warning", text) for text in (*_warnings(part, config), *contradictions(part, config))]
     places = [Places(p.name, p.folder, p.coco.images, partial(_is_crown, p)) for p in sets]
     for first, second in combinations(places, 2):
         findings += [Finding("error", text) for text in (*same_pictures(first, second), *same_ground(first, second))]
