@@ -35,6 +35,8 @@ def report(  # noqa: PLR0917 (click gives them by name)
     done = write(
         map_path, plots, out, inventory=inventory, image=image, json_path=json_path, shade_radius_m=shade_radius
     )
+    for line in done.warnings:
+        click.echo(f"warning: {line}", err=True)
     if quiet:
         return 0
     found = done.whole.values

@@ -85,6 +85,7 @@ def quick_check(config: Config) -> list[Finding]:
             if wrong is not None:
                 raise DataError(wrong)
         sets.append(part)
+    findings += [Finding("warning", text) for text in _unseen(sets[0], config)]
     for wrong in _scale_errors(sets, config):
         raise DataError(wrong)
     return findings
@@ -158,6 +159,8 @@ def _warnings(part: AnnotatedSet, config: Config) -> Iterator[str]:
     for name, count in crowns.items():
         if count < RARE_SHARE * total:
             yield f"{part.name}: '{name}' is {count} of {total} crowns; under {RARE_SHARE:.0%} a class is hardly learnt"
+    if part.name == "train" and total:
+        yield from _unseen(part, config)
     if total == 0:
         yield f"{part.name}: not one crown of an instance class; the instance head learns nothing from it"
     outside = [a.id for i in part.coco.images for a in i.annotations if not a.crowd and _leaves(a.box_xyxy_px, i)]
@@ -168,6 +171,22 @@ def _warnings(part: AnnotatedSet, config: Config) -> Iterator[str]:
         yield f"{part.name}: {len(empty)} picture(s) without any annotation ({empty[0]}); they teach 'no crown here'"
     yield from _crowded(part, config)
     yield from _larger_than_overlap(part, config)
+
+
+def _unseen(train: AnnotatedSet, config: Config) -> Iterator[str]:
+    """Classes that the network will name and never saw."""
+    seen = {
+        m.label
+        for i in train.coco.images
+        for a in i.annotations
+        if _is_crown(train, a) and (m := train.meanings[a.category_id])
+    }
+    missing = [f"'{name}'" for label, name in enumerate(config.model.instance_names, 1) if label not in seen]
+    if missing and "instance" in config.model.heads:
+        yield (
+            f"{train.name}: no crown of {', '.join(missing)} to learn from, so what the network says of it is a guess; "
+            "add examples, or leave the class out (model.num_instance_classes, model.instance_class_names)"
+        )
 
 
 def _larger_than_overlap(part: AnnotatedSet, config: Config) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +35,7 @@ def training_facts(pictures: PictureSet) -> TrainingFacts:
         found = [table.diameter(k) for k in _spread(rows, MEASURED_CROWNS)]
         px += found
         metres += [] if gsd_m is None else [d * gsd_m for d in found]
+    counts = Counter(pictures.labels())
     names, everyone = pictures.spec.instance_classes, list(enumerate(pictures.pictures))
     return TrainingFacts(
         gsd_m=float(np.median(scales)) if scales else None,
@@ -41,6 +43,7 @@ def training_facts(pictures: PictureSet) -> TrainingFacts:
         crown_diameter_p95_m=_p95(metres),
         masks={name: pictures.has_masks(label) for label, name in enumerate(names, 1)},
         land_cover=any(p.image.semantic_mask is not None or pictures.paints(i) for i, p in everyone),
+        crowns={name: counts[label] for label, name in enumerate(names, 1)},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,11 @@ class PictureSet:
     def has_masks(self, label: int) -> bool:
         """Whether any crown of instance class `label` has a mask."""
         return label in self._labels_with_masks
+
+    def labels(self) -> Iterator[int]:
+        """The instance class of each crown, groups left out."""
+        rows = [a for p in self.pictures for a in p.image.annotations if not a.crowd]
+        yield from (m.label for a in rows if (m := self._meanings[a.category_id]) and m.label)
 
     def pixels(self, i: int, window: Rect) -> tuple[Array, npt.NDArray[np.bool_]]:
         """`[C, h, w]` in the raster's type, and `[h, w]` False at NoData and outside. See `raster.read`."""

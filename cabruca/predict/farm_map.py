@@ -36,7 +36,7 @@ class FarmMap:
             polygons `[N]`. covers: the ground under each `[N]`: the outline, of a box the ellipse in it. ground: what
             was looked at.
         tiles: polygons `[T]` of the windows' cores, with `known` m2 `[T]` and canopy and shade cover `[T]`, NaN where
-            unknown. facts: of the map, for people.
+            unknown. guessed: classes that had no example in training. facts: of the map, for people.
     """
 
     path: Path
@@ -50,6 +50,7 @@ class FarmMap:
     known: Floats
     canopy: Floats
     shade: Floats
+    guessed: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -93,6 +94,7 @@ def read_farm(path: str | Path) -> FarmMap:
         names,
         _trees(crowns, classes, names, outlines, covers),
         *(outlines, covers, ground, tiles, known, canopy, shade),
+        _guessed(plots),
         _facts(plots),
     )
 
@@ -155,6 +157,12 @@ def _trees(crowns: MapLayer, classes: Sequence[str], names: tuple[str, ...], out
         seam=np.zeros(n, dtype=np.bool_),
         stencils=np.full(n, None, dtype=object),
     )
+
+
+def _guessed(plots: MapLayer | None) -> tuple[str, ...]:
+    """Maps of before do not say."""
+    told = (plots.texts("guessed_classes") if plots is not None else None) or []
+    return tuple(dict.fromkeys(name for text in told for name in text.split(", ") if name))
 
 
 def _facts(plots: MapLayer | None) -> dict[str, str]:

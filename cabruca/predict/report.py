@@ -13,9 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cabruca.config.schema import ValidationConfig
 from cabruca.data.inventory import load_inventory
 from cabruca.errors import DataError
+from cabruca.facts import guesses
 from cabruca.ground import Inventory
 from cabruca.metrics.inventory import inventory_metrics
 from cabruca.page import bullets, document, picture, section, table
@@ -48,11 +51,12 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Written:
-    """What was written, and the numbers: of all ground, and a row a plot."""
+    """What was written, and the numbers: of all ground, and a row a plot; what to know before one uses them."""
 
     files: tuple[Path, ...]
     whole: PlotNumbers
     plots: tuple[PlotNumbers, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def report(
@@ -88,18 +92,23 @@ def report(
     if inventory is not None:
         facts["inventory"] = str(inventory)
     facts["written"] = time.strftime("%Y-%m-%d %H:%M")
-    contents = {page_path: _page(farm, total, rows, grounds=grounds, behind=behind, facts=facts)}
+    counts = np.bincount(farm.trees.labels, minlength=len(farm.names) + 1).tolist()
+    warnings = guesses(farm.guessed, dict(zip(farm.names, counts[1:], strict=False)))
+    page = _page(farm, total, rows, grounds=grounds, behind=behind, facts=facts, warnings=warnings)
+    contents = {page_path: page}
     contents[page_path.with_suffix(".csv")] = _csv(columns(rows))
     if json_path is not None:
         flat, *each = columns([total, *rows])
-        contents[Path(json_path)] = to_json({"facts": facts, "whole": flat, "plots": each}, indent=1) + "\n"
+        contents[Path(json_path)] = (
+            to_json({"facts": facts, "warnings": warnings, "whole": flat, "plots": each}, indent=1) + "\n"
+        )
     for path, content in contents.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, content)
         except OSError as error:
             raise DataError(f"'{path}' cannot be written ({error.strerror}); choose another --out") from error
-    return Written(tuple(contents), total, rows)
+    return Written(tuple(contents), total, rows, tuple(warnings))
 
 
 def _inventory(farm: FarmMap, everything: Ground, path: str | Path) -> Inventory:
@@ -124,13 +133,14 @@ def _page(
     grounds: Sequence[Ground],
     behind: Backdrop | None,
     facts: Mapping[str, str],
+    warnings: Sequence[str],
 ) -> str:
     by_class = "Cover of each window that the network looked at, or of each tile."
     return document(
         f"Report of {Path(farm.path).name}",
         [
             table([], [[k, v] for k, v in facts.items()], kind="facts"),
-            section("All ground", _headline(total) + _numbers(total)),
+            section("All ground", _headline(total) + _numbers(total), " ".join(warnings)),
             section("Crowns", picture(pictures.crown_map(farm, grounds, behind), "map of all crowns by class")),
             section("Cover", picture(pictures.cover_map(farm), "canopy and shade cover by window"), by_class),
             section("Crown diameters", picture(pictures.diameters(farm), "how many crowns have which diameter")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import shapely
 
 from cabruca.data.caching import bounded_cache
 from cabruca.data.sparse import Blocks
+from cabruca.facts import guesses
 from cabruca.predict.found import Look, Reading
 from cabruca.predict.journal import Journal
 from cabruca.predict.plan import Plan
@@ -68,6 +70,9 @@ def _work(plan: Plan, scenes: list[Scene], journal: Journal, pool: Pool, *, watc
         if not _Scene(plan, scene, journal, watcher, save_s).predict(pool):
             return _summary(plan, journal, (), began, finished=False)
     rasters = _publish(plan, scenes, journal)
+    if plan.facts.guessed:
+        for line in guesses(plan.facts.guessed, Counter(row["class"] for row in journal.rows("crowns"))):
+            watcher.say(line)
     summary = _summary(plan, journal, rasters, began, finished=True)
     journal.remove()
     return summary
@@ -199,7 +204,9 @@ class _Scene:
         plan = self._plan
         self._keep(*self._sweep.finish())
         score, settings = json.dumps(dict(plan.score)), json.dumps(plan.settings())
-        row = self._sweep.plot_row(score=score, checkpoint=plan.checkpoint, sha256=plan.sha256, settings=settings)
+        row = self._sweep.plot_row(
+            score=score, checkpoint=plan.checkpoint, sha256=plan.sha256, settings=settings, guessed=plan.facts.guessed
+        )
         if self._sweep.totals.known_px == 0:
             self._watcher.say(f"'{row['image']}' shows nothing but NoData where it was looked at: no crown, 0 ha")
         height, width = self._scene.grid.hw

@@ -115,8 +115,8 @@ class Sweep:
             scaled = affinity.affine_transform(piece, [OUTLINE_PX, 0, 0, OUTLINE_PX, x0, y0])
             self.band.append(scaled.intersection(whole))
 
-    def plot_row(self, *, score: str, checkpoint: str, sha256: str, settings: str) -> Row:
-        """The row of the whole raster."""
+    def plot_row(self, *, score: str, checkpoint: str, sha256: str, settings: str, guessed: Sequence[str] = ()) -> Row:
+        """The row of the whole raster. `guessed`: classes without an example in training."""
         ground = self.ground if self.area is None else self.ground.intersection(self.area)
         metres = self.picture.metres
         return {
@@ -129,6 +129,7 @@ class Sweep:
             "checkpoint": checkpoint,
             "checkpoint_sha256": sha256,
             "settings": settings,
+            "guessed_classes": ", ".join(guessed) or None,
             "wkb": to_map(_polygons(ground), self.picture).wkb_hex,
         }
 

@@ -26,7 +26,7 @@ CROWNS: Fields = {
 }  # fmt: skip
 PLOTS: Fields = {
     "image": str, "gsd_m": float, "area_ha": float, "n_crowns": int, "canopy_cover": float, "score": str,
-    "checkpoint": str, "checkpoint_sha256": str, "settings": str,
+    "checkpoint": str, "checkpoint_sha256": str, "settings": str, "guessed_classes": str,
 }  # fmt: skip
 GEOMETRY = {"crowns": "Polygon", "plots": "MultiPolygon", "grid": "Polygon"}
 

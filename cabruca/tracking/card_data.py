@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,16 @@ def set_facts(name: str, file: str, category_map: Mapping[str, str]) -> SetFacts
         return _counted(name, file, found, category_map)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return SetFacts(name, file, why="not counted: it cannot be read here")
+
+
+def guessed_classes(task: Mapping[str, Any], sets: Sequence[SetFacts], names: Sequence[str]) -> list[str]:
+    """Those of `names` without an example in training: as the task's state has it, else as the file was counted."""
+    told = task.get("data")
+    crowns = told.get("crowns") if isinstance(told, Mapping) else None
+    if not isinstance(crowns, Mapping) or not crowns:
+        learnt = {n for own in sets if own.name == "training" and own.images is not None for n in own.crowns}
+        crowns = {n: int(n in learnt) for n in names} if learnt else {}
+    return [name for name in names if crowns.get(name) == 0]
 
 
 def _counted(name: str, file: str, found: Mapping[str, Any], category_map: Mapping[str, str]) -> SetFacts:

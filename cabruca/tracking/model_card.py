@@ -18,7 +18,7 @@ from typing import Any
 from cabruca._version import __version__
 from cabruca.config.load import to_yaml
 from cabruca.config.schema import Config, DataConfig
-from cabruca.tracking.card_data import SetFacts
+from cabruca.tracking.card_data import SetFacts, guessed_classes
 from cabruca.tracking.card_text import CONSIDERATIONS, INTENDED, counted, number, section, table
 from cabruca.tracking.run_dir import RunDir
 
@@ -200,8 +200,7 @@ def _caveats(card: Card) -> str:
     boxed = [n for own in card.sets for n, c in own.crowns.items() if own.name == "training" and c and not own.masks[n]]
     if boxed:
         lines.append(f"- Labelled with boxes alone: {', '.join(sorted(boxed))}. Their outlines were never learnt.")
-    learnt = {n for own in card.sets if own.name == "training" and own.images is not None for n in own.crowns}
-    missing = [n for n in card.config.model.instance_names if learnt and n not in learnt]
+    missing = guessed_classes(card.task, card.sets, card.config.model.instance_names)
     if missing:
         lines.append(f"- No example in training: {', '.join(missing)}. What it says of them is a guess.")
     if not card.tested:

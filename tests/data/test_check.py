@@ -103,6 +103,23 @@ def test_boxes_outside_empty_pictures_rare_classes_and_crowds_are_warnings(pair:
     assert "151 crowns on one tile of 512 px (1.png) and validation.max_detections is 5; raise it to 188" in warnings[3]
 
 
+@pytest.mark.parametrize("heads", [("instance", "semantic"), ("semantic",)])
+def test_a_class_without_a_crown_in_training_is_a_warning_of_both_halves(pair: Pair, heads: tuple[str, ...]) -> None:
+    """A group is no example; what validation lacks is no matter."""
+    rows = pair.content["train"]["annotations"]
+    rows[1]["iscrowd"], rows[3]["category_id"] = 1, 1
+    pair.content["val"]["annotations"] = rows[:1]
+    config = pair.config()
+    config = config.model_copy(update={"model": config.model.model_copy(update={"heads": heads})})
+    told = [
+        "train: no crown of 'shade_tree' to learn from, so what the network says of it is a guess; add examples, or "
+        "leave the class out (model.num_instance_classes, model.instance_class_names)"
+    ]
+    expected = told if "instance" in heads else []
+    assert [str(f) for f in quick_check(config) if f.level == "warning"] == expected
+    assert [w for w in full_check(config).warnings if "to learn from" in w] == expected
+
+
 def test_semantic_ids_that_are_no_class_are_errors(pair: Pair) -> None:
     ids = np.zeros((1, 96, 96), dtype=np.uint8)
     ids[0, :5, :5], ids[0, 9, 9] = 255, 8

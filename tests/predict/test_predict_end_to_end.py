@@ -60,6 +60,8 @@ def test_the_checkpoint_knows_its_training_data(checkpoint: Path) -> None:
     assert facts is not None
     assert facts.gsd_m == pytest.approx(0.1)
     assert facts.masks == {"cacao_tree": True, "shade_tree": True}
+    assert sum(facts.crowns.values()) == 18
+    assert min(facts.crowns.values()) > 0
     assert facts.crown_diameter_p95_px is not None
     assert 20 < facts.crown_diameter_p95_px < 31  # discs have a radius from 7 to 15 px
     assert facts.crown_diameter_p95_m == pytest.approx(facts.crown_diameter_p95_px / 10)
@@ -72,12 +74,19 @@ def test_facts_of_boxes(tmp_path: Path) -> None:
 
     facts = training_facts(PictureSet(farm / "images", farm / "farm.json", SPEC, cache_mb=0))
     assert facts.masks == {"cacao_tree": False, "shade_tree": False}
+    assert set(facts.crowns) == {"cacao_tree", "shade_tree"}
+    assert sum(facts.crowns.values()) == 18
+    assert facts.guessed == ()
     assert not facts.land_cover
 
 
 def test_facts_go_there_and_back() -> None:
-    facts = TrainingFacts(0.1, 20.0, 2.0, {"a": True}, False)
+    facts = TrainingFacts(0.1, 20.0, 2.0, {"a": True}, False, {"a": 3, "b": 0})
     assert TrainingFacts.from_dict(json.loads(json.dumps(facts.to_dict()))) == facts
+    assert facts.guessed == ("b",)
+    before = facts.to_dict()
+    del before["crowns"]
+    assert TrainingFacts.from_dict(before).guessed == (), "of an earlier release: unknown"
     with pytest.raises(ValueError, match="gsd_m is -1"):
         TrainingFacts.from_dict({"gsd_m": -1})
 
