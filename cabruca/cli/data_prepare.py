@@ -35,9 +35,9 @@ TILE = click.IntRange(min=32)
 @click.option(
     "--aoi", metavar="FILE", help="The area that was labelled; else the regions, else the hull of the labels."
 )
-@click.option("--tile-size", type=TILE, default=512, show_default=True, help="Side of a training window, px.")
-@click.option("--overlap", type=click.IntRange(min=0), default=64, show_default=True,
-              help="Of validation windows, px; as large as a crown.")  # fmt: skip
+@click.option("--tile-size", type=TILE, help="Side of a training window, px; default: the configuration's.")
+@click.option("--overlap", type=click.IntRange(min=0),
+              help="Of validation windows, px; default: the configuration's, as large as a crown.")  # fmt: skip
 @click.option("--split", default="spatial", show_default=True, metavar="spatial|FILE[:FIELD]",
               help="Blocks of ground by chance, or regions whose FIELD (split) says train, val or test.")  # fmt: skip
 @click.option("--block", default="auto", show_default=True, metavar="50m|auto", help="Side of a spatial block, metres.")
@@ -58,8 +58,8 @@ def prepare(
     pairs: Sequence[str],
     labels_are: str,
     aoi: str | None,
-    tile_size: int,
-    overlap: int,
+    tile_size: int | None,
+    overlap: int | None,
     split: str,
     block: str,
     val_share: float,
@@ -90,7 +90,7 @@ def prepare(
     if as_json:
         say_json({**asdict(found), "config": str(config), "train": command("train", "--config", config)})
     elif not quiet:
-        click.echo("\n".join(summary(found, Path(out), wanted.tile_size)))
+        click.echo("\n".join(summary(found, Path(out))))
 
 
 def _pairs(pairs: Sequence[str]) -> dict[str, str]:
@@ -125,7 +125,7 @@ def _to_tiles(path: str) -> str:
     return command("convert", path, tiled, *(word for one in options for word in ("--co", one)), program="rio")
 
 
-def summary(found: Output, out: Path, tile_size: int) -> list[str]:
+def summary(found: Output, out: Path) -> list[str]:
     """What was prepared, and the next commands."""
     rows = [["set", "pictures", "hectares", "crowns", "undecided"]]
     for name, one in found.sets.items():
@@ -140,7 +140,7 @@ def summary(found: Output, out: Path, tile_size: int) -> list[str]:
     ]
     for path in found.slow:
         lines.append(
-            f"  '{path}' is not tiled: each window of {tile_size} px decodes whole rows; a tiled one, or a "
+            f"  '{path}' is not tiled: each window of {found.tile_size} px decodes whole rows; a tiled one, or a "
             f"COG, is quicker: {_to_tiles(path)}"
         )
     if any("/" in name for name in found.sets):

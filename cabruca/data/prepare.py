@@ -24,6 +24,7 @@ from cabruca.data.prepare_ground import Ortho, labelled_ground, open_orthos, rea
 from cabruca.data.prepare_labels import Kind, Labels, read_labels, rectangles
 from cabruca.data.prepare_output import Output, write_all
 from cabruca.data.prepare_pictures import Placed, homes, pictures_of, place
+from cabruca.data.prepare_sizes import Sizes, sizes_of
 from cabruca.data.prepare_split import Shares, region_blocks, regions_of, spatial_blocks
 from cabruca.data.splits import SPLITS, Block
 from cabruca.data.vector import Shapes
@@ -32,7 +33,7 @@ from cabruca.errors import DataError
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for; see `cabruca data prepare --help`."""
+    """What is asked for; see `cabruca data prepare --help`. `tile_size`, `overlap`: None, the configuration's."""
 
     images: Sequence[str]
     labels: str
@@ -41,8 +42,8 @@ class Wanted:
     label_field: str | None = None
     class_map: Mapping[str, str] = field(default_factory=dict)
     aoi: str | None = None
-    tile_size: int = 512
-    overlap: int = 64
+    tile_size: int | None = None
+    overlap: int | None = None
     split: str = "spatial"
     shares: Shares = field(default_factory=lambda: Shares(0.2, 0.1, 0, None, 0))
     labels_are: Kind = "auto"
@@ -56,17 +57,13 @@ def prepare(wanted: Wanted) -> Output:
         DataError, ConfigError: one line about what cannot be used; nothing is left behind.
     """
     wanted.shares.check()
-    if wanted.overlap >= wanted.tile_size:
-        raise DataError(
-            f"--overlap {wanted.overlap} is not smaller than --tile-size {wanted.tile_size}; "
-            f"use {wanted.tile_size // 8}"
-        )
     out = Path(wanted.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"--out {out} is there already; remove it, or give another folder")
     base = {} if wanted.config is None else read_raw(wanted.config)
     config = config_from_dict(base)
-    folder, orthos = open_orthos(wanted.images, wanted.tile_size)
+    sizes, said = sizes_of(wanted.tile_size, wanted.overlap, config, wanted.config)
+    folder, orthos = open_orthos(wanted.images, sizes.tile_size)
     labels = read_labels(
         wanted.labels,
         layer=wanted.layer,
@@ -74,17 +71,18 @@ def prepare(wanted: Wanted) -> Output:
         class_map=wanted.class_map,
         classes=(*config.model.instance_names, *config.model.semantic_names),
     )
+    labels.notes.extend(said)
     everything = _placed(wanted, orthos, labels)
     boxes = _are_boxes(wanted, labels, everything)
     placed = [p for p, _ in everything]
-    blocks, side_m = _blocks(wanted, placed)
-    parts = _parts(wanted, placed, blocks)
+    blocks, side_m = _blocks(wanted, sizes, placed)
+    parts = _parts(wanted, sizes, placed, blocks)
     _refuse_empty(parts)
     temporary = _temporary(out)
     try:
         found = write_all(
-            temporary, wanted=wanted, base=base, config=config, images_dir=folder, labels=labels, placed=placed,
-            blocks=blocks, parts=parts, boxes=boxes, block_m=side_m,
+            temporary, wanted=wanted, sizes=sizes, base=base, config=config, images_dir=folder, labels=labels,
+            placed=placed, blocks=blocks, parts=parts, boxes=boxes, block_m=side_m,
         )  # fmt: skip
         if out.is_dir():
             out.rmdir()
@@ -149,7 +147,7 @@ def _are_boxes(wanted: Wanted, labels: Labels, everything: Sequence[tuple[Placed
     return False
 
 
-def _blocks(wanted: Wanted, placed: Sequence[Placed]) -> tuple[list[Block], float | None]:
+def _blocks(wanted: Wanted, sizes: Sizes, placed: Sequence[Placed]) -> tuple[list[Block], float | None]:
     regions = regions_of(wanted.split)
     if regions is not None:
         if wanted.shares.folds:
@@ -157,13 +155,13 @@ def _blocks(wanted: Wanted, placed: Sequence[Placed]) -> tuple[list[Block], floa
         return region_blocks(*regions, placed[0].ortho), None
     centres = [(p.centres[p.counted], [p.classes[k] for k in np.flatnonzero(p.counted)]) for p in placed]
     orthos, grounds = [p.ortho for p in placed], [p.ground for p in placed]
-    return spatial_blocks(orthos, grounds, centres, wanted.shares, wanted.tile_size)
+    return spatial_blocks(orthos, grounds, centres, wanted.shares, sizes.tile_size)
 
 
 Parts = dict[str, list[tuple[Any, Placed]]]
 
 
-def _parts(wanted: Wanted, placed: Sequence[Placed], blocks: Sequence[Block]) -> Parts:
+def _parts(wanted: Wanted, sizes: Sizes, placed: Sequence[Placed], blocks: Sequence[Block]) -> Parts:
     """Pictures of each set: `train`, `val`, `test` and, with folds, `fold_1/train`, `fold_1/val` and so on."""
     sets: dict[str, list[int]] = {name: [k for k, b in enumerate(blocks) if b.split == name] for name in SPLITS}
     for fold in range(wanted.shares.folds):
@@ -176,7 +174,7 @@ def _parts(wanted: Wanted, placed: Sequence[Placed], blocks: Sequence[Block]) ->
         px = one.ortho.to_px(np.array([b.shape for b in blocks], dtype=object), plane, what="the split", dense=True)
         home = homes(one, px)
         for name in out:
-            found = pictures_of(one, px, sets[name], home, margin=wanted.overlap, tile_size=wanted.tile_size)
+            found = pictures_of(one, px, sets[name], home, margin=sizes.overlap, tile_size=sizes.tile_size)
             out[name] += [(part, one) for part in found]
     return out
 

@@ -21,6 +21,7 @@ from cabruca.data.classes import IGNORED
 from cabruca.data.prepare_ground import SLOW_READ, Ortho
 from cabruca.data.prepare_labels import Labels
 from cabruca.data.prepare_pictures import PicturePart, Placed, homes
+from cabruca.data.prepare_sizes import Sizes, with_room
 from cabruca.data.prepare_write import blocks_geojson, coco_of, write_land_cover
 from cabruca.data.splits import Block
 
@@ -49,6 +50,7 @@ class Output:
     Attributes:
         sets: `train`, `val`, `test`, `fold_1/train` and so on. boxes: labels are boxes only. notes: in words.
         block_m: side of a spatial block, None: regions were given. slow: rasters that are slow to read in windows.
+        tile_size, overlap: of the configuration that was written, px.
     """
 
     sets: Mapping[str, SetFacts]
@@ -56,12 +58,15 @@ class Output:
     notes: Sequence[str]
     block_m: float | None
     slow: Sequence[str]
+    tile_size: int
+    overlap: int
 
 
 def write_all(
     folder: Path,
     *,
     wanted: Wanted,
+    sizes: Sizes,
     base: Mapping[str, Any],
     config: Config,
     images_dir: Path,
@@ -85,14 +90,17 @@ def write_all(
         _write_json(folder / file_of(name), coco_of(pictures, categories, labels, masks, boxes=boxes))
     facts = {name: _facts(pictures) for name, pictures in parts.items()}
     _write_json(folder / SPLIT, blocks_geojson(blocks, placed[0].ortho.crs, _block_facts(blocks, placed)))
-    text = _config_text(wanted, base, config, images_dir, parts)
+    roomy, said = with_room(sizes, parts, config)
+    text = _config_text(wanted, roomy, base, config, images_dir=images_dir, parts=parts)
     _write(folder / CONFIG, text)
-    _write_json(folder / INDEX, _index(wanted, images_dir, placed, parts, facts), indent=1)
+    _write_json(
+        folder / INDEX, _index(wanted, roomy, placed, images_dir=images_dir, parts=parts, facts=facts), indent=1
+    )
     if wanted.shares.folds:
         _write_json(folder / FOLDS, _folds(wanted, images_dir), indent=1)
-    slow = [str(p.ortho.path) for p in placed if p.ortho.slow_share(wanted.tile_size) > SLOW_READ]
-    notes = [*labels.notes, *_outside(parts, placed)]
-    return Output(facts, boxes, notes, block_m, slow)
+    slow = [str(p.ortho.path) for p in placed if p.ortho.slow_share(roomy.tile_size) > SLOW_READ]
+    notes = [*labels.notes, *said, *_outside(parts, placed)]
+    return Output(facts, boxes, notes, block_m, slow, roomy.tile_size, roomy.overlap)
 
 
 def file_of(name: str) -> str:
@@ -146,7 +154,13 @@ def _outside(parts: Mapping[str, Pictures], placed: Sequence[Placed]) -> list[st
 
 
 def _config_text(
-    wanted: Wanted, base: Mapping[str, Any], config: Config, images_dir: Path, parts: Mapping[str, Pictures]
+    wanted: Wanted,
+    sizes: Sizes,
+    base: Mapping[str, Any],
+    config: Config,
+    *,
+    images_dir: Path,
+    parts: Mapping[str, Pictures],
 ) -> str:
     out = Path(wanted.out)
     data = dict(base.get("data") or {})
@@ -155,7 +169,7 @@ def _config_text(
     for name in ("train", "val", "test"):
         data[f"{name}_dir"] = str(images_dir)
         data[f"{name}_annotations"] = str(out / f"{name}.json") if name in parts else ""
-    data |= {"tile_size": wanted.tile_size, "overlap": wanted.overlap}
+    data |= {"tile_size": sizes.tile_size, "overlap": sizes.overlap}
     text = {**base, "data": data}
     most = max(_most_crowded(own, config.validation.max_side_px) for own in parts.values())
     if most > config.validation.max_detections:
@@ -186,9 +200,14 @@ def _most_crowded(pictures: Pictures, side: int) -> int:
 
 
 def _index(
-    wanted: Wanted, images_dir: Path, placed: Sequence[Placed], parts: Mapping[str, Pictures],
+    wanted: Wanted,
+    sizes: Sizes,
+    placed: Sequence[Placed],
+    *,
+    images_dir: Path,
+    parts: Mapping[str, Pictures],
     facts: Mapping[str, SetFacts],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """What was made of what, and the windows of each set."""
     asked = {k: v for k, v in asdict(wanted).items() if k not in ("images", "shares")}
     windows = {
@@ -201,7 +220,7 @@ def _index(
     }  # fmt: skip
     return {
         "cabruca": __version__,
-        "asked": {**asked, **asdict(wanted.shares)},
+        "asked": {**asked, **asdict(wanted.shares), "tile_size": sizes.tile_size, "overlap": sizes.overlap},
         "images_dir": str(images_dir),
         "images": [_raster(p.ortho) for p in placed],
         "sets": {name: asdict(one) for name, one in facts.items()},
