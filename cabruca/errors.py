@@ -52,7 +52,14 @@ class TrainingDiverged(Exception):
     """Too many optimizer steps in a row had non-finite gradients; names the batch."""
 
 
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is close to `word`, upper or lower case; None where none is."""
+    folded = {k.casefold(): k for k in known}
+    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return folded[close[0]] if close else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` when a known word is close to `word`, else the empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    found = closest(word, known)
+    return f"; did you mean '{found}'?" if found else ""

@@ -17,7 +17,7 @@ from cabruca.data.check_overlap import Places, same_ground, same_pictures
 from cabruca.data.check_pictures import AnnotatedSet, mask_errors, picture_errors
 from cabruca.data.classes import class_meanings
 from cabruca.data.coco import Annotation, Image, read_coco
-from cabruca.errors import DataError
+from cabruca.errors import DataError, did_you_mean
 
 RARE_SHARE = 0.01
 """A class with a smaller share of the crowns is named."""
@@ -113,6 +113,7 @@ def full_check(config: Config) -> Report:
     for first, second in combinations(places, 2):
         findings += [Finding("error", text) for text in (*same_pictures(first, second), *same_ground(first, second))]
     findings += [Finding("error", text) for text in _scale_errors(sets, config)]
+    findings += [Finding("warning", text) for text in _stray_keys(sets, config)]
     return Report(tuple(findings))
 
 
@@ -171,6 +172,15 @@ def _warnings(part: AnnotatedSet, config: Config) -> Iterator[str]:
         yield f"{part.name}: {len(empty)} picture(s) without any annotation ({empty[0]}); they teach 'no crown here'"
     yield from _crowded(part, config)
     yield from _larger_than_overlap(part, config)
+
+
+def _stray_keys(sets: list[AnnotatedSet], config: Config) -> Iterator[str]:
+    """Of the category map: what is no category of any set; of a set that cannot be read nobody knows."""
+    known = {name for part in sets for name in part.coco.categories.values()}
+    for key in config.data.category_map:
+        if key not in known and len(sets) == len(_named_sets(config)):
+            hint = did_you_mean(key, known) or f"; the categories are {', '.join(sorted(known))}"
+            yield f"data.category_map names '{key}', which is no category of {', '.join(p.name for p in sets)}{hint}"
 
 
 def _unseen(train: AnnotatedSet, config: Config) -> Iterator[str]:

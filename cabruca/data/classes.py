@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cabruca.errors import DataError, did_you_mean
+from cabruca.errors import DataError, closest, did_you_mean
 from cabruca.structures import IGNORE
 
 IGNORED = "ignore"
@@ -39,10 +39,14 @@ def class_meanings(
             raise DataError(f"data.category_map sends '{category}' to '{target}', which is no class{hint}")
     unmapped = sorted({n for n in categories.values() if n not in category_map and n not in known})
     if unmapped:
-        example = f"data.category_map: {{{unmapped[0]}: {instance_classes[0] if instance_classes else known[0]}}}"
+        target = closest(unmapped[0], known) or known[0]
+        example = f"data.category_map: {{{unmapped[0]}: {target}}}"
+        stray = [k for k in category_map if k not in categories.values()]
+        near = [f"'{k}', which is no category; did you mean '{n}'?" for n in unmapped if (k := closest(n, stray))]
         raise DataError(
             f"{where}: categories without a class: {', '.join(unmapped)} (classes: {', '.join(known)}); "
             f"map each, for example {example} or --map {unmapped[0]}=ignore"
+            + "".join(f"; data.category_map has {one}" for one in near)
         )
 
     def meaning(name: str) -> Meaning | None:

@@ -103,6 +103,19 @@ def test_boxes_outside_empty_pictures_rare_classes_and_crowds_are_warnings(pair:
     assert "151 crowns on one tile of 512 px (1.png) and validation.max_detections is 5; raise it to 188" in warnings[3]
 
 
+def test_a_key_of_the_map_that_is_no_category_is_a_warning_with_what_may_be_meant(pair: Pair) -> None:
+    """Only where all sets were read: it may be a category of the one that was not."""
+    pair.content["val"]["categories"].append({"id": 9, "name": "jaca"})
+    maps = {"jaca": "shade_tree", "Shade-tree": "cacao_tree", "palm": "ignore"}
+    assert [w for w in full_check(pair.config(category_map=maps)).warnings if "category_map" in w] == [
+        "data.category_map names 'Shade-tree', which is no category of train, val; did you mean 'shade_tree'?",
+        "data.category_map names 'palm', which is no category of train, val; the categories are cacao_tree, jaca, "
+        "shade_tree, understory",
+    ]
+    del pair.content["val"]["images"][0]["width"]
+    assert full_check(pair.config(category_map=maps)).warnings == []
+
+
 @pytest.mark.parametrize("heads", [("instance", "semantic"), ("semantic",)])
 def test_a_class_without_a_crown_in_training_is_a_warning_of_both_halves(pair: Pair, heads: tuple[str, ...]) -> None:
     """A group is no example; what validation lacks is no matter."""

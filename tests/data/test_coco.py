@@ -106,6 +106,10 @@ def test_unmapped_categories_are_all_listed_with_the_remedy() -> None:
         class_meanings({1: "jaca", 2: "rock", 3: "cacao_tree"}, {}, INSTANCES, SEMANTICS, "x.json")
     assert "data.category_map: {jaca: cacao_tree}" in str(error.value)
     assert "--map jaca=ignore" in str(error.value)
+    with pytest.raises(DataError, match=r"example data\.category_map: \{Shade: shade_tree\} or --map Shade=ignore$"):
+        class_meanings({1: "Shade"}, {"inga": "shade_tree"}, INSTANCES, SEMANTICS, "x.json")
+    with pytest.raises(DataError, match=r"data\.category_map has 'INGA', which is no category; did you mean 'inga'"):
+        class_meanings({1: "inga", 2: "jaca"}, {"INGA": "shade_tree"}, INSTANCES, SEMANTICS, "x.json")
     with pytest.raises(DataError, match="did you mean 'shade_tree'"):
         class_meanings({1: "jaca"}, {"jaca": "shadetree"}, INSTANCES, SEMANTICS, "x")
 
