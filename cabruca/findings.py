@@ -81,6 +81,7 @@ class Findings:
         pixels: int64 `[C, C]`, pixels of land cover, truth by row; None without truth or head.
         diameters: float64 `[M, 2]` of the pairs, truth and found, in `unit` (`m`, or `px` where no scale is known);
             labels: int64 `[M]`, of the truth.
+        full: ids of pictures, or of windows of them, that the detection cap may have cost crowns.
     """
 
     classes: tuple[str, ...]
@@ -94,6 +95,18 @@ class Findings:
     diameters: Floats = field(default_factory=_no_pairs)
     labels: Ints = field(default_factory=_no_labels)
     unit: str = "m"
+    full: tuple[str, ...] = ()
+
+    def cap_warning(self, cap: int) -> str | None:
+        """What to say where the detection cap may have cost crowns, else None. `cap`: `validation.max_detections`."""
+        if not self.full:
+            return None
+        picture, y, x = self.full[0].rsplit(":", 2)
+        many = "1 picture or window" if len(self.full) == 1 else f"{len(self.full)} pictures or windows"
+        return (
+            f"validation.max_detections is {cap}, and in {many} as many crowns count (first: picture {picture} from "
+            f"x {x}, y {y} px on): crowns may be missing; raise it"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, ready for JSON."""
@@ -124,6 +137,7 @@ class Findings:
             diameters=_floats(found["diameters"]).reshape(-1, 2),
             labels=_ints(found["labels"]),
             unit=str(found["unit"]),
+            full=tuple(found.get("full") or ()),
         )
 
 

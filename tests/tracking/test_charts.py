@@ -24,7 +24,7 @@ from cabruca.tracking.guarded import Guarded
 from cabruca.tracking.plots import ResultsPlot, draw
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.trackers import trackers_of
-from cabruca.train.protocols import Record, RunInfo, Validation
+from cabruca.train.protocols import Record, RunInfo, TrainResult, Validation
 
 INFO = RunInfo(9, 3, 4, 4, "cpu", "fp32", 10, 0, 0, {})
 
@@ -123,6 +123,39 @@ def test_a_resumed_run_knows_the_best_before_unless_it_makes_it_again(tmp_path: 
     found = read_findings(run.plots)
     assert found is not None
     assert found["epoch"] == drawn
+
+
+END = TrainResult("finished", 2, 2, 0.6, 1, {}, "")
+
+
+@pytest.mark.parametrize(
+    ("end", "best", "said"),
+    [
+        (END, 1, True),
+        (END, 2, False),
+        (dataclasses.replace(END, state="stopped"), 1, False),
+        (dataclasses.replace(END, state="interrupted"), 1, False),
+        (None, 1, False),
+    ],
+)
+def test_a_cap_that_is_reached_is_said_once_at_the_end_and_of_the_best(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, end: TrainResult | None, best: int, said: bool
+) -> None:
+    """The first of two validations reached it."""
+    charts = Charts(RunDir(tmp_path / "a"), line_config(tmp_path, validation__max_detections=7))
+    charts.on_start(INFO)
+    for epoch in (1, 2):
+        full = ("12:512:0", "9:0:0") if epoch == 1 else ()
+        own = dataclasses.replace(findings(epoch), full=full)
+        value = 0.6 if epoch == best else 0.4
+        charts.on_validation(Record(epoch, epoch, {"val/mAP_50": value}, findings=own))
+    assert not caplog.records
+    charts.on_end(end, None)
+    told = (
+        "validation.max_detections is 7, and in 2 pictures or windows as many crowns count (first: picture 12 from x "
+        "0, y 512 px on): crowns may be missing; raise it"
+    )
+    assert [r.getMessage() for r in caplog.records] == [told] * said
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"findings": {}}', '{"findings": null, "epoch": "x"}'])
