@@ -20,7 +20,8 @@ class DryEpoch:
     """What one epoch of the base configuration, with a trial's resources, took.
 
     Attributes:
-        seconds: the epoch with its validation. startup_s: from the request to the first step.
+        seconds: the epoch with its validation. startup_s: from the request to the first step, and what that step took
+            longer than the others.
         bytes_: of the run folder after it, a file with two names counted once.
         memory_mb: the peak of all the trial's processes, MiB.
         metrics: the epoch's record; NaN where a metric had no number.

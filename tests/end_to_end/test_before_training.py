@@ -119,7 +119,7 @@ def test_a_dry_run_of_the_real_task_tells_the_cost_and_writes_nothing(
     config = _config(farm, tmp_path, **{"model.heads": ["instance"], "optimizer.param_groups": groups}, **capped)
     result = run_training(config, dry_run=True)
     said = capsys.readouterr()
-    assert result.step == 1
+    assert result.step == 2
     assert "val/mAP_50" in result.metrics
     assert "s a step" in said.out
     assert "data: train: 2 picture(s)" in said.out
