@@ -2,7 +2,7 @@
 
 All of it comes out of the metrics' own matching, over the whole validation set, all ranks together: the mean of
 `precision` is the class's mAP_50, the sums of `counts` are the counts, the pairs of `confusion` are those that
-`species_accuracy` and the crown diameters are measured on.
+`species_accuracy` and the crown diameters are measured on. So their sums may differ; `rules` says what each counts.
 """
 
 from __future__ import annotations
@@ -139,6 +139,19 @@ class Findings:
             unit=str(found["unit"]),
             full=tuple(found.get("full") or ()),
         )
+
+
+def rules(found: Findings) -> dict[str, str]:
+    """What each part of the findings counts: they see the same crowns, and need not come to the same sums."""
+    least = found.score_threshold
+    scores = [f"{v:.3g}" for v in (least[1:] if isinstance(least, tuple) else (least,))]
+    used = f"{'a score' if len(scores) == 1 else 'scores'} of {' and '.join(scores)} on"
+    return {
+        "curves": "crowns that a picture shows, those cut by its edge too, picture by picture; found ones of any score",
+        "counts": f"crowns with their centre in the picture, from {used}; a tree in two pictures counts in both",
+        "confusion": f"trees on the ground from {used}; each counts once, however many pictures show it",
+        "diameters": f"pairs of the confusion: trees on the ground from {used}, each once",
+    }
 
 
 def _scores(value: Any) -> float | tuple[float, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cabruca.config.schema import Config
-from cabruca.findings import Findings
+from cabruca.findings import Findings, rules
 from cabruca.tracking.canvas import Sparingly
 from cabruca.tracking.charts import CHARTS
 from cabruca.tracking.files import to_json, write_atomic
@@ -19,7 +19,7 @@ from cabruca.train.protocols import BaseCallback, Record, RunInfo, TrainResult
 _log = logging.getLogger("cabruca")
 
 FINDINGS = "findings.json"
-"""Beside the pictures: `{epoch, metric, value, findings}`, as `Findings.to_dict` has them."""
+"""Beside the pictures: `{epoch, metric, value, rules, findings}`, the last as `Findings.to_dict` has them."""
 
 
 class Charts(BaseCallback):
@@ -92,7 +92,11 @@ def write_charts(folder: Path, found: Findings, title: str, beside: dict[str, An
         files.append(folder / f"{name}.png")
         write_atomic(files[-1], draw(found, title), durable=False)
     # last: the epoch that it names has been drawn
-    write_atomic(folder / FINDINGS, to_json({**(beside or {}), "findings": found.to_dict()}) + "\n", durable=False)
+    write_atomic(
+        folder / FINDINGS,
+        to_json({**(beside or {}), "rules": rules(found), "findings": found.to_dict()}) + "\n",
+        durable=False,
+    )
     return files
 
 

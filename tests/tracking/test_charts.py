@@ -15,9 +15,9 @@ from run_helpers import LineTask, line_config
 from tracker_reading import mlflow_files, mlflow_runs, sqlite_uri, wandb_records
 
 from cabruca.config.schema import Config
-from cabruca.findings import ClassCurve, Findings
+from cabruca.findings import ClassCurve, Findings, rules
 from cabruca.run import run_training
-from cabruca.tracking.canvas import Sparingly
+from cabruca.tracking.canvas import Sparingly, head, headline, new_figure, note
 from cabruca.tracking.charting import Charts, read_findings, write_charts
 from cabruca.tracking.charts import CHARTS
 from cabruca.tracking.guarded import Guarded
@@ -69,6 +69,45 @@ def test_each_chart_changes_with_what_was_found(name: str) -> None:
     assert colours(one) > 50
     other = dataclasses.replace(findings(7), diameters=np.array([[4.0, 4.5], [6.0, 9.0]]))
     assert CHARTS[name](other, "a") != one
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("count_scatter", "from a score of 0.5 on; a tree in two pictures counts in both"),
+        ("confusion", "from a score of 0.5 on; each counts once"),
+        ("diameter_scatter", "from a score of 0.5 on, each once"),
+        ("pr_curve", "those cut by its edge too, picture by picture; found ones of any score"),
+        ("f1_curve", "those cut by its edge too, picture by picture; found ones of any score"),
+    ],
+)
+def test_each_chart_says_what_it_counts(name: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Their sums differ where pictures overlap or cut crowns."""
+    said: list[str] = []
+    monkeypatch.setattr("cabruca.tracking.charts.note", lambda _, text: said.append(text))
+    CHARTS[name](findings(), "a")
+    (line,) = said
+    assert told in line
+    monkeypatch.undo()
+    write_charts(tmp_path, findings(), "a")
+    assert line in json.loads((tmp_path / "findings.json").read_text())["rules"].values()
+    own = rules(dataclasses.replace(findings(), score_threshold=(0.5, 0.25, 0.75)))
+    assert "scores of 0.25 and 0.75 on" in own["counts"]
+
+
+@pytest.mark.parametrize("draw_line", [headline, note])
+@pytest.mark.parametrize("text", ["short", "a" * 60 + "   epoch 12, val/segm_mAP_50/cacao_tree 0.8213", "n" * 120])
+def test_a_line_of_any_length_stays_in_its_picture(draw_line: Any, text: str) -> None:
+    figure, (axes,) = new_figure(1, size=(6.4, 5.0))
+    head(axes, "crowns")
+    draw_line(figure, text)
+    figure.canvas.draw()
+    (shown,) = [figure._suptitle] if draw_line is headline else figure.texts
+    assert shown.get_text().replace("\n", "   ") == text
+    box = shown.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert draw_line is note or box.y0 > axes.title.get_window_extent().y1 - 2
 
 
 @pytest.mark.parametrize("name", CHARTS)
