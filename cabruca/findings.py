@@ -17,9 +17,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-CLASS_COLORS = ("#c98200", "#0b79a8", "#b23a77", "#5b7f2a", "#7a5cc4", "#8a5a3c")
-"""In every chart: one a class, in order; repeated when there are more."""
-
 RECALL: Floats = np.linspace(0.0, 1.0, 101)
 """Recall levels of `ClassCurve.precision`, as COCO has them."""
 

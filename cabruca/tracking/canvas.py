@@ -7,7 +7,7 @@ import math
 import time
 from typing import Any
 
-from cabruca.findings import CLASS_COLORS
+from cabruca.colours import CLASS_COLOURS
 
 INK, FADED, ACCENT = "#22302a", "#9aa5a0", "#c1440e"
 """Text and first lines; what stands behind; what is to be seen."""
@@ -15,9 +15,9 @@ INK, FADED, ACCENT = "#22302a", "#9aa5a0", "#c1440e"
 DPI = 110
 
 
-def class_color(k: int) -> str:
-    """Of class `k`, 0-based."""
-    return CLASS_COLORS[k % len(CLASS_COLORS)]
+def line_color(k: int) -> str:
+    """Of line `k`, 0-based, of what is no crown class; those have `colours_of`."""
+    return CLASS_COLOURS[k % len(CLASS_COLOURS)]
 
 
 def new_figure(

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cabruca.colours import colours_of
 from cabruca.findings import RECALL, SCORES, Findings, Floats, Ints, rules
-from cabruca.tracking.canvas import ACCENT, FADED, INK, class_color, head, headline, new_figure, note, nothing, png
+from cabruca.tracking.canvas import ACCENT, FADED, INK, head, headline, new_figure, note, nothing, png
 
 WIDE = (6.6, 4.8)
 """Inches of a figure of one panel."""
@@ -97,7 +98,7 @@ def count_scatter(found: Findings, title: str) -> bytes:
             true, seen = pairs.sum(axis=0).tolist()
             label = f"{name}: {seen} of {true}, off by {np.abs(pairs[:, 1] - pairs[:, 0]).mean():.1f} a picture"
             axes.scatter(
-                *pairs.T, s=34, color=class_color(k), alpha=0.75, edgecolor="white", linewidth=0.5, label=label
+                *pairs.T, s=34, color=_color(found, name), alpha=0.75, edgecolor="white", linewidth=0.5, label=label
             )
     if found.counts.any():
         axes.legend(fontsize="small", frameon=False, labelcolor=INK, loc="upper left")
@@ -120,7 +121,7 @@ def diameter_scatter(found: Findings, title: str) -> bytes:
         if len(own):
             off = own[:, 1] - own[:, 0]
             label = f"{name}: {len(own)} pairs, off by {np.abs(off).mean():.2f} {unit}, bias {off.mean():+.2f} {unit}"
-            axes.scatter(*own[::step].T, s=16, color=class_color(k), alpha=0.5, linewidth=0, label=label)
+            axes.scatter(*own[::step].T, s=16, color=_color(found, name), alpha=0.5, linewidth=0, label=label)
     if len(pairs):
         axes.legend(fontsize="small", frameon=False, labelcolor=INK, loc="upper left")
     else:
@@ -139,7 +140,7 @@ CHARTS: dict[str, Callable[[Findings, str], bytes]] = {
 
 
 def _color(found: Findings, name: str) -> str:
-    return class_color(found.classes.index(name))
+    return colours_of(found.classes)[name]
 
 
 def _crowns(count: int) -> str:

@@ -20,7 +20,7 @@ NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / 
 
 LEAVES = {
     "_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands", "findings", "facts", "page",
-    "durable",
+    "durable", "colours",
 }  # fmt: skip
 JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task", "operating_point"}
 LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation", "predict"}
@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
     "commands": set(),
+    "colours": set(),
     "crops": set(),
     "page": set(),
     "ground": set(),
