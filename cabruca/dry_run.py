@@ -31,6 +31,7 @@ from cabruca.train.protocols import (
     TrainResult,
     memory_of,
 )
+from cabruca.words import counted
 
 
 class TwoSteps(TaskAround):
@@ -116,7 +117,7 @@ def dry_run(
     message = (
         f"dry run: {facts['step_s']:.2f} s a step ({_of_what(config, largest)}), "
         f"{facts['memory_mb']:.0f} MB, "
-        f"{facts['validation_s']:.2f} s a validation; {training.num_epochs} epochs "
+        f"{facts['validation_s']:.2f} s a validation; {counted(training.num_epochs, 'epoch')} "
         f"would take about {facts['total_s'] / 3600:.2f} h; "
         "nothing was written"
     )

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cabruca.words import counted
+
 Numbers = Mapping[str, float | None]
 
 _COUNT = re.compile(r"(?P<what>.+)_count(?P<kind>_true|_accuracy|)$")
@@ -61,7 +63,7 @@ def _head(facts: Facts, numbers: Numbers) -> str:
     name = facts.monitor.removeprefix("val/")
     lines = [
         f"# Test of {facts.run}\n",
-        f"- network: `{facts.checkpoint}`, after {facts.epoch} epochs (cabruca {facts.version})",
+        f"- network: `{facts.checkpoint}`, after {counted(facts.epoch, 'epoch')} (cabruca {facts.version})",
         f"- test set: `{facts.annotations}`, pictures in `{facts.images}`",
     ]
     if facts.also:

@@ -19,8 +19,9 @@ from cabruca._version import __version__
 from cabruca.config.load import to_yaml
 from cabruca.config.schema import Config, DataConfig
 from cabruca.tracking.card_data import SetFacts
-from cabruca.tracking.card_text import CONSIDERATIONS, INTENDED, counted, number, section, table
+from cabruca.tracking.card_text import CONSIDERATIONS, INTENDED, number, section, table
 from cabruca.tracking.run_dir import RunDir
+from cabruca.words import counted
 
 HEADLINES = (
     *("mAP", "mAP_50", "mAP_75", "mIoU", "canopy_iou", "total_count_accuracy", "species_accuracy"),

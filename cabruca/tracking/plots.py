@@ -201,7 +201,7 @@ def _lines(
         if log and min(seen) > 0 and max(seen) > 20 * min(seen):
             logarithmic(axes)
         elif log and 0 < max(seen) < 0.01:
-            axes.yaxis.set_major_formatter("{x:.2g}")
+            axes.yaxis.set_major_formatter(f"{{x:.{_digits(axes.get_yticks())}g}}")
         if top is not None:
             axes.set_ylim(-0.02, max(top, *seen) + 0.02)
         if bottom is not None:
@@ -210,6 +210,11 @@ def _lines(
             axes.legend(fontsize="x-small", framealpha=0.7, edgecolor="none", labelcolor=INK)
 
     return panel
+
+
+def _digits(ticks: Sequence[float]) -> int:
+    """Significant digits, 2 or more, that tell the labels of an axis apart."""
+    return next((d for d in range(2, 9) if len({f"{tick:.{d}g}" for tick in ticks}) == len(ticks)), 9)
 
 
 def _behind(history: Columns, dashed: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -219,6 +219,17 @@ def test_results_png_is_rewritten_each_epoch_and_knows_those_before(tmp_path: Pa
     assert seen[1] == draw(whole, "val/mAP_50", title="a")
 
 
+@pytest.mark.parametrize("rates", [[6.66e-5, 6.70e-5, 6.72e-5], [2e-3, 1e-3, 5e-4], [3e-4, 3e-4, 3e-4]])
+def test_labels_of_a_narrow_axis_differ(rates: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr("cabruca.tracking.plots.png", lambda figure: figures.append(figure) or b"")
+    draw({"epoch": [1, 2, 3], "lr/heads": rates}, "val/mAP_50")
+    (axes,) = [one for one in figures[0].axes if one.get_title(loc="left") == "learning rate"]
+    figures[0].canvas.draw()
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(set(labels)) == len(labels) > 2
+
+
 def test_drawing_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("cabruca.tracking.canvas.time.monotonic", lambda: now[0])

@@ -17,6 +17,7 @@ from cabruca.monitor.study_figures import STATES, rung_bars, trial_curves, trial
 from cabruca.tracking.short import short_number
 from cabruca.tracking.study_state import ENDED
 from cabruca.tracking.study_tables import epochs, parameter_value
+from cabruca.words import counted
 
 VIEWS = ("Overview", "Curves", "Optuna", "Failed trials", "Repeats")
 
@@ -168,7 +169,7 @@ def _failed(found: StudyLook) -> None:
             f"Trial {one.trial}: {look.plain(one.reason)}", icon=":material/error:", expanded=len(failed) == 1
         ):
             memory = f", at most {one.memory}" if one.memory else ""
-            st.caption(f"Failed after {one.epoch} epochs{memory}.")
+            st.caption(f"Failed after {counted(one.epoch, 'epoch')}{memory}.")
             if one.differs:
                 table = [{"parameter": key, "its": a, "the best's": b} for key, (a, b) in one.differs.items()]
                 st.dataframe(table, hide_index=True)
