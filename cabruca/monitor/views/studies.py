@@ -98,8 +98,9 @@ def _overview(found: StudyLook) -> None:
         return
     st.subheader("Leaderboard")
     st.caption(f"Best first; of at most {epochs(found.study.max_epochs)} a trial. A click on a head sorts by it.")
-    numbers = {metric: st.column_config.NumberColumn(format="%.4f") for metric in found.study.metrics}
-    st.dataframe(_styled(rows), hide_index=True, column_config=numbers, height=min(36 + 35 * len(rows), 460))
+    shown: dict[str, Any] = {metric: st.column_config.NumberColumn(format="%.4f") for metric in found.study.metrics}
+    shown["why it ended"] = st.column_config.TextColumn(width="large")  # a sentence
+    st.dataframe(_styled(rows), hide_index=True, column_config=shown, height=min(36 + 35 * len(rows), 460))
     left, right = st.columns(2)
     with left.container(border=True):
         st.markdown("**Trials by state**")
