@@ -124,7 +124,7 @@ def test_a_job_is_handed_over_with_the_token_and_followed(nodes: Nodes, config: 
 
 def _fetch(url: str, token: str) -> str:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return str(answer.read().decode())
 
 
@@ -138,5 +138,5 @@ def test_everything_is_on_the_loopback_and_ends_with_stop(tmp_path: Path) -> Non
         assert {c.laddr.ip.removeprefix("::ffff:") for c in listening} == {"127.0.0.1"}
         assert "a cluster is there already" in nodes.run(str(LOCAL), "start", code=2)
         assert nodes.run(str(LOCAL), "status").count(" 1 node_") == 2
-    until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 30)
+    until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
     assert not token.exists()

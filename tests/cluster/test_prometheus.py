@@ -38,7 +38,7 @@ def prometheus() -> str:
 def query(url: str, expression: str) -> list[Any]:
     for name in ("$run", "$study"):
         expression = expression.replace(name, ".*")
-    answer = urllib.request.urlopen(f"{url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}", timeout=10)
+    answer = urllib.request.urlopen(f"{url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}", timeout=60)
     found = json.load(answer)
     assert found["status"] == "success", found
     return [sample for sample in found["data"]["result"] if sample["value"][1] != "NaN"]
@@ -71,7 +71,7 @@ def server(prometheus: str, tmp_path: Path) -> Iterator[tuple[str, Any]]:
         try:
             url = f"http://127.0.0.1:{port}"
             own = int(nodes.environment["CABRUCA_METRICS_PORT"])
-            until(lambda: {f"127.0.0.1:{own}", f"127.0.0.1:{own + 1}"} <= _up(url), 60)
+            until(lambda: {f"127.0.0.1:{own}", f"127.0.0.1:{own + 1}"} <= _up(url))
             yield url, nodes
         finally:
             process.terminate()

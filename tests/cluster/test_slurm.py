@@ -175,9 +175,9 @@ def test_the_signal_before_the_time_limit_queues_again_and_a_stop_does_not(
 ) -> None:
     slurm.environment["FAKE_SECONDS"] = "60"
     job = slurm.start("tune", "--study", "s.yaml", "--resume")
-    until(lambda: any(line.startswith("cabruca tune") for line in slurm.told()), 30)
+    until(lambda: any(line.startswith("cabruca tune") for line in slurm.told()))
     job.send_signal(sent)
-    output, _ = job.communicate(timeout=30)
+    output, _ = job.communicate(timeout=60)
     assert job.returncode == 143, output
     told = slurm.told()
     assert "cabruca saves" in told
@@ -209,7 +209,7 @@ def test_nodes_that_do_not_come_end_the_job(slurm: Slurm) -> None:
 
 def test_a_job_without_a_command_says_how(slurm: Slurm) -> None:
     job = slurm.start()
-    output, _ = job.communicate(timeout=10)
+    output, _ = job.communicate(timeout=60)
     assert job.returncode == 2
     assert "sbatch cluster/slurm.sbatch train" in output
 

@@ -102,7 +102,7 @@ def test_a_study_goes_on_from_there(place: str, tmp_path: Path) -> None:
         state = read(folder.results)
         return state.count("finished") >= 1 and any(len(t.results) >= 2 and not t.ended for t in state.trials.values())
 
-    until(half_way, 120)
+    until(half_way)
     before = read(folder.results)
     pids = [json.loads(path.read_text())["pid"] for path in folder.trials.glob("*/status.json")]
     driver.kill()

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Sequence
@@ -22,20 +23,21 @@ from cabruca.distributed.cluster import Cluster
 from cabruca.train.protocols import BaseCallback, Record
 
 
-def fetch(url: str, token: str | None = None) -> str:
+def fetch(url: str, token: str | None = None, timeout_s: float = 60) -> str:
     request = urllib.request.Request(url)
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=timeout_s) as answer:
         return str(answer.read().decode())
 
 
 def patiently(url: str) -> str:
-    """What the dashboard says; nothing where it is too busy to answer."""
+    """What the dashboard says, or why it says nothing yet: on a busy machine its first answer takes half a minute,
+    for it imports all of Ray Train to give it."""
     try:
         return fetch(url, os.environ["RAY_AUTH_TOKEN"])
-    except OSError:
-        return ""
+    except OSError as error:
+        return f"nothing: {error}"
 
 
 def endpoint() -> str:
@@ -60,8 +62,11 @@ class Look(BaseCallback):
             return
         self.record = record
         last = {("cabruca_val_loss", "0"), ("cabruca_memory_rss_mb", "1")}
-        self.gauges = until(lambda: last <= (found := scrape()).keys() and found, 20)
-        self.runs = until(lambda: patiently(f"{self.dashboard}/api/train/v2/runs/v1"), 40)
+        self.gauges = until(lambda: last <= (found := scrape()).keys() and found)
+        end = time.monotonic() + 180  # the run is held in its second epoch as long as this looks
+        while "train_runs" not in self.runs and time.monotonic() < end:
+            self.runs = patiently(f"{self.dashboard}/api/train/v2/runs/v1")
+            time.sleep(0.2)
 
 
 def scrape() -> dict[tuple[str, str], float]:
@@ -119,7 +124,7 @@ with cluster_for(config_from_dict({"distributed": {"num_workers": 2}})) as clust
     own = {child.pid: child.name() for child in psutil.Process().children(recursive=True)}
     listening = [c for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.pid in own]
     try:
-        code = urllib.request.urlopen(f"{cluster.dashboard}/api/train/v2/runs/v1", timeout=10).status
+        code = urllib.request.urlopen(f"{cluster.dashboard}/api/train/v2/runs/v1", timeout=60).status
     except urllib.error.HTTPError as error:
         code = error.code
     print(json.dumps({"code": code, "listening": [(c.laddr.ip, own[c.pid]) for c in listening]}))
@@ -217,6 +222,6 @@ def _visit(browser: Any, dashboard: str, folder: Path) -> dict[str, str]:
     wait.until(expected_conditions.element_to_be_clickable((By.XPATH, submit))).click()
     wait.until(expected_conditions.invisibility_of_element_located((By.CSS_SELECTOR, "[role=dialog]")))
     browser.get(f"{dashboard}/#/actors")
-    actors = until(lambda: (page := text()).count("RayTrainWorker") >= 2 and page, 30)
+    actors = until(lambda: (page := text()).count("RayTrainWorker") >= 2 and page)
     browser.save_screenshot(str(folder / "dashboard.png"))
     return {"asked": asked, "actors": actors}

@@ -109,7 +109,7 @@ def kill_all(driver: Any) -> None:
 
 
 def wait_for_more(driver: Any, study: Study, than: int) -> None:
-    until(lambda: driver.poll() is not None or results(study) > than, 120)
+    until(lambda: driver.poll() is not None or results(study) > than)
 
 
 def test_a_killed_driver(tmp_path: Path, calm: Study) -> None:
@@ -215,13 +215,13 @@ def test_ten_killed_trials_in_a_row(tmp_path: Path, calm: Study) -> None:
     driver = child(study, sleep_s=3 * SLEEP_S, dry=False)
     draw = random.Random(6)
     for _ in range(10):
-        pids = until(lambda: driver.poll() is not None or trial_pids(study), 60)
+        pids = until(lambda: driver.poll() is not None or trial_pids(study))
         assert driver.poll() is None, "the study is over before its last kill: make its epochs longer"
         time.sleep(draw.uniform(0.0, 0.8))
         for pid in pids.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        until(lambda old=pids: not any(map(psutil.pid_exists, old.values())), 60)
+        until(lambda old=pids: not any(map(psutil.pid_exists, old.values())))
     code, output = ended(driver)
     assert code == 0, output
     deaths = sum("its process died" in str(e.get("text")) for e in events(StudyDir.of(study).results))

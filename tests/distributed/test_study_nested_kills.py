@@ -48,7 +48,7 @@ def test_a_killed_part_of_a_trial_with_workers(tmp_path: Path, calm: Study, vict
     study = line_study(tmp_path, base=BASE, workers_per_trial=2, **KEYS)
     driver = child(study, sleep_s=0.1, dry=False, cpus=2)
     folder = StudyDir.of(study)
-    until(lambda: driver.poll() is not None or any(e["event"] == "result" for e in events(folder.results)), 150)
+    until(lambda: driver.poll() is not None or any(e["event"] == "result" for e in events(folder.results)))
     assert driver.poll() is None, driver.communicate()[0]
     if victim == "driver":
         os.kill(driver.pid, signal.SIGKILL)
@@ -78,12 +78,12 @@ def test_ten_killed_workers_in_a_row(tmp_path: Path, calm: Study) -> None:
     driver = child(study, sleep_s=0.3, dry=False, cpus=2)
     draw = random.Random(7)
     for kill in range(10):
-        pids = until(lambda: driver.poll() is not None or newest_workers(study), 60)
+        pids = until(lambda: driver.poll() is not None or newest_workers(study))
         assert driver.poll() is None, driver.communicate()[0]
         time.sleep(draw.uniform(0.0, 1.5))
         with contextlib.suppress(ProcessLookupError):
             os.kill(pids[kill % 2], signal.SIGKILL)
-        until(lambda old=pids: not any(map(psutil.pid_exists, old)), 60)
+        until(lambda old=pids: not any(map(psutil.pid_exists, old)))
     code, output = ended(driver, 250)
     assert code == 0, output
     assert said_at_last(output) == {"most_cpus": 2, "cpus": 0, "groups": [], "processes": []}

@@ -53,7 +53,7 @@ def assert_same_weights(ours: dict[str, torch.Tensor], theirs: dict[str, torch.T
         torch.testing.assert_close(ours[name], value, rtol=rel, atol=rel, msg=name)
 
 
-def until(found: Callable[[], Any], timeout_s: float = 90) -> Any:
+def until(found: Callable[[], Any], timeout_s: float = 180) -> Any:
     """The first true value of `found()`."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
