@@ -87,7 +87,9 @@ def _counts(numbers: Numbers) -> list[str]:
     things = sorted(
         {found["what"] for name in numbers if (found := _COUNT.match(name))}, key=lambda t: (t == "total", t)
     )
-    return _table(["trees", *kinds], [[t, *(_number(numbers.get(t + end)) for end in kinds.values())] for t in things])
+    rows = [[t, *(_number(numbers.get(t + end)) for end in kinds.values())] for t in things]
+    told = ["Summed over the pictures: a tree that two of them show counts in both.", ""]
+    return [*told, *_table(["trees", *kinds], rows)] if rows else []
 
 
 def _by_class(numbers: Numbers) -> list[str]:

@@ -127,7 +127,8 @@ def headline(numbers: Mapping[str, float | None]) -> list[str]:
     shares = "   ".join(f"{shown} {value:.4f}" for shown, value in known.items() if value is not None)
     things = [name.removesuffix("_count") for name in numbers if name.endswith("_count")]
     counts = [_counted(thing, numbers) for thing in sorted(things, key=lambda thing: thing == "total")]
-    return [line for line in (shares, *counts) if line]
+    counts = [line for line in counts if line]
+    return [*([shares] if shares else []), *(["crowns, summed over the pictures:", *counts] if counts else [])]
 
 
 def _counted(thing: str, numbers: Mapping[str, float | None]) -> str:
@@ -135,7 +136,7 @@ def _counted(thing: str, numbers: Mapping[str, float | None]) -> str:
     if found is None or true is None:
         return ""
     error = f" ({(found - true) / true:+.1%})" if true else ""
-    return f"{thing}: {found:.0f} crowns found, {true:.0f} in the truth{error}"
+    return f"  {thing}: {found:.0f} found, {true:.0f} in the truth{error}"
 
 
 def _writable(path: Path) -> Path:

@@ -174,14 +174,15 @@ def test_evaluate_ends_with_what_most_people_look_for(monkeypatch: pytest.Monkey
     numbers |= {"total_count_accuracy": 0.92, "mAP": 0.5512, "mAP_50": 0.98734, "canopy_iou": 0.7, "zz": 1.0}
     monkeypatch.setattr("cabruca.evaluation.evaluate", lambda *_, **__: dict(sorted(numbers.items())))
     words = ["evaluate", "--checkpoint", "c.pth", "--images", "i", "--annotations", "a.json"]
-    assert CliRunner().invoke(main, words).stdout.splitlines()[-7:] == [
+    assert CliRunner().invoke(main, words).stdout.splitlines()[-8:] == [
         "zz                    1.0000",
         "",
         "mAP 0.5512   mAP_50 0.9873   canopy IoU 0.7000",
-        "cacao: 171 crowns found, 187 in the truth (-8.6%)",
-        "oil_palm: 3 crowns found, 0 in the truth",
-        "shade: 12 crowns found, 10 in the truth (+20.0%)",
-        "total: 183 crowns found, 197 in the truth (-7.1%)",
+        "crowns, summed over the pictures:",
+        "  cacao: 171 found, 187 in the truth (-8.6%)",
+        "  oil_palm: 3 found, 0 in the truth",
+        "  shade: 12 found, 10 in the truth (+20.0%)",
+        "  total: 183 found, 197 in the truth (-7.1%)",
     ]
     for name in numbers:
         numbers[name] = None if name != "zz" else 1.0
