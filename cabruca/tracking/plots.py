@@ -201,7 +201,7 @@ def _lines(
         if log and min(seen) > 0 and max(seen) > 20 * min(seen):
             logarithmic(axes)
         elif log and 0 < max(seen) < 0.01:
-            axes.yaxis.set_major_formatter(f"{{x:.{_digits(axes.get_yticks())}g}}")
+            _in_tens(axes, title)
         if top is not None:
             axes.set_ylim(-0.02, max(top, *seen) + 0.02)
         if bottom is not None:
@@ -210,6 +210,15 @@ def _lines(
             axes.legend(fontsize="x-small", framealpha=0.7, edgecolor="none", labelcolor=INK)
 
     return panel
+
+
+def _in_tens(axes: Any, title: str) -> None:
+    """Small numbers of an axis as multiples of a power of ten, which the title names; they stay short."""
+    ticks = list(axes.get_yticks())
+    power = math.floor(math.log10(max(ticks)))
+    digits = _digits([tick / 10**power for tick in ticks])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value / 10**power:.{digits}g}")
+    head(axes, f"{title}, in 1e{power}")
 
 
 def _digits(ticks: Sequence[float]) -> int:

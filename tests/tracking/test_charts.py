@@ -224,10 +224,11 @@ def test_labels_of_a_narrow_axis_differ(rates: list[float], monkeypatch: pytest.
     figures: list[Any] = []
     monkeypatch.setattr("cabruca.tracking.plots.png", lambda figure: figures.append(figure) or b"")
     draw({"epoch": [1, 2, 3], "lr/heads": rates}, "val/mAP_50")
-    (axes,) = [one for one in figures[0].axes if one.get_title(loc="left") == "learning rate"]
+    (axes,) = [one for one in figures[0].axes if one.get_title(loc="left").startswith("learning rate, in 1e")]
     figures[0].canvas.draw()
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert len(set(labels)) == len(labels) > 2
+    assert min(label.get_window_extent().x0 for label in axes.get_yticklabels()) >= 0, "none is cut"
 
 
 def test_drawing_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
