@@ -1,6 +1,7 @@
-"""One step and one validation, to see whether a run would work and what it would cost; nothing is written.
+"""Two steps and one validation, to see whether a run would work and what it would cost; nothing is written.
 
-The step is the costliest that the run will take: the largest tiles of its stages, and nothing frozen.
+The steps are the costliest that the run will take: the largest tiles of its stages, and nothing frozen. The first one
+opens pictures, starts loaders and warms up caches, so the second one is the measure of all others.
 """
 
 from __future__ import annotations
@@ -30,20 +31,23 @@ from cabruca.train.protocols import (
     TrainResult,
     memory_of,
 )
+from cabruca.words import counted
 
 
-class OneStep(TaskAround):
-    """A `Task` whose epoch is one optimizer step (`samples` pictures) of epoch `like` of another task's."""
+class TwoSteps(TaskAround):
+    """A `Task` whose epoch is two optimizer steps (of `a_step` pictures each) of epoch `like` of another task's, which
+    gives its pictures again where it has fewer."""
 
-    def __init__(self, task: Task, samples: int, like: int = 0) -> None:
+    def __init__(self, task: Task, a_step: int, like: int = 0) -> None:
         super().__init__(task)
-        self._samples, self._like = samples, like
+        self._samples, self._like = 2 * a_step, like
 
     def num_train_samples(self, epoch: int) -> int:
-        return min(self._samples, self._task.num_train_samples(self._like))
+        return self._samples
 
     def train_batches(self, epoch: int, index_batches: Sequence[Sequence[int]], runtime: Runtime) -> Iterable[Any]:
-        return self._task.train_batches(self._like, index_batches, runtime)
+        there = self._task.num_train_samples(self._like)
+        return self._task.train_batches(self._like, [[i % there for i in batch] for batch in index_batches], runtime)
 
 
 class Stopwatch(BaseCallback):
@@ -67,7 +71,7 @@ class Stopwatch(BaseCallback):
         return self._weights
 
     def heartbeat(self, record: Record) -> Literal["go", "save", "stop"]:
-        self._marks["step"] = time.perf_counter()
+        self._marks["step" if "first" in self._marks else "first"] = time.perf_counter()
         return "go"
 
     def save(self, record: Record, save: Save) -> None:
@@ -82,7 +86,7 @@ class Stopwatch(BaseCallback):
     def finish(self, result: TrainResult | None, error: BaseException | None) -> None: ...
 
     def seconds(self, begin: str, end: str) -> float:
-        """Between two of start, step, end; NaN where one was not reached."""
+        """Between two of start, first, step (the second), end; NaN where one was not reached."""
         return self._marks.get(end, float("nan")) - self._marks.get(begin, float("nan"))
 
 
@@ -95,7 +99,7 @@ def dry_run(
     json: bool,
     state: State | None = None,
 ) -> TrainResult:
-    """Look, take one step and one validation, and print the arithmetic, the time and the memory.
+    """Look, take two steps and one validation, and print the arithmetic, the time and the memory.
 
     Args:
         state: of the checkpoint that the run would go on from; its weights are tried.
@@ -107,13 +111,13 @@ def dry_run(
     plan = BatchPlan(samples, config.data.batch_size, training.gradient_accumulation_steps, runtime.world_size)
     watch = Stopwatch(state)
     largest = _largest(config)
-    one = OneStep(task, plan.effective_batch, largest.first_epoch)
-    result = train(_tried(config, largest), one, runtime=runtime, reporter=watch, callbacks=[watch])
+    two = TwoSteps(task, plan.effective_batch, largest.first_epoch)
+    result = train(_tried(config, largest), two, runtime=runtime, reporter=watch, callbacks=[watch])
     facts = _facts(config, task, plan, watch)
     message = (
         f"dry run: {facts['step_s']:.2f} s a step ({_of_what(config, largest)}), "
         f"{facts['memory_mb']:.0f} MB, "
-        f"{facts['validation_s']:.2f} s a validation; {training.num_epochs} epochs "
+        f"{facts['validation_s']:.2f} s a validation; {counted(training.num_epochs, 'epoch')} "
         f"would take about {facts['total_s'] / 3600:.2f} h; "
         "nothing was written"
     )
@@ -166,13 +170,15 @@ def _steps_of_the_largest_size(config: Config, task: Task, plan: BatchPlan) -> f
 def _facts(config: Config, task: Task, plan: BatchPlan, watch: Stopwatch) -> dict[str, Any]:
     metrics = watch.record.metrics if watch.record else {}
     epochs = config.training.num_epochs
-    step_s, validation_s = watch.seconds("start", "step"), watch.seconds("step", "end")
+    step_s, validation_s = watch.seconds("first", "step"), watch.seconds("step", "end")
+    step_s *= min(1.0, plan.num_samples / plan.effective_batch)  # fewer pictures than a step may have
     return {
         "pictures": plan.num_samples,
         "effective_batch": plan.effective_batch,
         "steps_per_epoch": plan.steps,
         "epochs": epochs,
         "tile_size": _largest(config).tile_size,
+        "first_step_s": watch.seconds("start", "first"),
         "step_s": step_s,
         "validation_s": validation_s,
         "memory_mb": memory_of(metrics) or math.nan,

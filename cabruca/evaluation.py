@@ -20,7 +20,7 @@ from cabruca.operating_point import OperatingPoint
 from cabruca.runtime import Runtime, choose_device, set_threads, thread_budget
 from cabruca.structures import InputSpec
 from cabruca.task import evaluate_windows, evaluation_windows
-from cabruca.tracking.charting import write_charts
+from cabruca.tracking.charting import warn_at_cap, write_charts
 from cabruca.train import checkpoint as checkpoints
 from cabruca.train.precision import resolve
 from cabruca.train.protocols import Validation
@@ -157,6 +157,8 @@ def evaluate(
     )
     if pictures_dir is not None:
         _write_pictures(found, Path(pictures_dir))
+    if found.findings is not None and runtime.is_main:
+        warn_at_cap(found.findings, config.validation.max_detections)
     if plots_dir is not None and found.findings is not None and runtime.is_main:
         write_charts(Path(plots_dir), found.findings, f"{Path(checkpoint).name} on {Path(annotations).name}")
     return {k: None if math.isnan(v) else v for k, v in sorted(found.metrics.items())}

@@ -2,7 +2,7 @@
 
 All of it comes out of the metrics' own matching, over the whole validation set, all ranks together: the mean of
 `precision` is the class's mAP_50, the sums of `counts` are the counts, the pairs of `confusion` are those that
-`species_accuracy` and the crown diameters are measured on.
+`species_accuracy` and the crown diameters are measured on. So their sums may differ; `rules` says what each counts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-CLASS_COLORS = ("#c98200", "#0b79a8", "#b23a77", "#5b7f2a", "#7a5cc4", "#8a5a3c")
-"""In every chart: one a class, in order; repeated when there are more."""
 
 RECALL: Floats = np.linspace(0.0, 1.0, 101)
 """Recall levels of `ClassCurve.precision`, as COCO has them."""
@@ -81,6 +78,7 @@ class Findings:
         pixels: int64 `[C, C]`, pixels of land cover, truth by row; None without truth or head.
         diameters: float64 `[M, 2]` of the pairs, truth and found, in `unit` (`m`, or `px` where no scale is known);
             labels: int64 `[M]`, of the truth.
+        full: ids of pictures, or of windows of them, that the detection cap may have cost crowns.
     """
 
     classes: tuple[str, ...]
@@ -94,6 +92,18 @@ class Findings:
     diameters: Floats = field(default_factory=_no_pairs)
     labels: Ints = field(default_factory=_no_labels)
     unit: str = "m"
+    full: tuple[str, ...] = ()
+
+    def cap_warning(self, cap: int) -> str | None:
+        """What to say where the detection cap may have cost crowns, else None. `cap`: `validation.max_detections`."""
+        if not self.full:
+            return None
+        picture, y, x = self.full[0].rsplit(":", 2)
+        many = "1 picture or window" if len(self.full) == 1 else f"{len(self.full)} pictures or windows"
+        return (
+            f"validation.max_detections is {cap}, and in {many} as many crowns count (first: picture {picture} from "
+            f"x {x}, y {y} px on): crowns may be missing; raise it"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, ready for JSON."""
@@ -124,7 +134,21 @@ class Findings:
             diameters=_floats(found["diameters"]).reshape(-1, 2),
             labels=_ints(found["labels"]),
             unit=str(found["unit"]),
+            full=tuple(found.get("full") or ()),
         )
+
+
+def rules(found: Findings) -> dict[str, str]:
+    """What each part of the findings counts: they see the same crowns, and need not come to the same sums."""
+    least = found.score_threshold
+    scores = [f"{v:.3g}" for v in (least[1:] if isinstance(least, tuple) else (least,))]
+    used = f"{'a score' if len(scores) == 1 else 'scores'} of {' and '.join(scores)} on"
+    return {
+        "curves": "crowns that a picture shows, those cut by its edge too, picture by picture; found ones of any score",
+        "counts": f"crowns with their centre in the picture, from {used}; a tree in two pictures counts in both",
+        "confusion": f"trees on the ground from {used}; each counts once, however many pictures show it",
+        "diameters": f"pairs of the confusion: trees on the ground from {used}, each once",
+    }
 
 
 def _scores(value: Any) -> float | tuple[float, ...]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cabruca.words import counted
+
 Numbers = Mapping[str, float | None]
 
 _COUNT = re.compile(r"(?P<what>.+)_count(?P<kind>_true|_accuracy|)$")
@@ -61,7 +63,7 @@ def _head(facts: Facts, numbers: Numbers) -> str:
     name = facts.monitor.removeprefix("val/")
     lines = [
         f"# Test of {facts.run}\n",
-        f"- network: `{facts.checkpoint}`, after {facts.epoch} epochs (cabruca {facts.version})",
+        f"- network: `{facts.checkpoint}`, after {counted(facts.epoch, 'epoch')} (cabruca {facts.version})",
         f"- test set: `{facts.annotations}`, pictures in `{facts.images}`",
     ]
     if facts.also:
@@ -85,7 +87,9 @@ def _counts(numbers: Numbers) -> list[str]:
     things = sorted(
         {found["what"] for name in numbers if (found := _COUNT.match(name))}, key=lambda t: (t == "total", t)
     )
-    return _table(["trees", *kinds], [[t, *(_number(numbers.get(t + end)) for end in kinds.values())] for t in things])
+    rows = [[t, *(_number(numbers.get(t + end)) for end in kinds.values())] for t in things]
+    told = ["Summed over the pictures: a tree that two of them show counts in both.", ""]
+    return [*told, *_table(["trees", *kinds], rows)] if rows else []
 
 
 def _by_class(numbers: Numbers) -> list[str]:

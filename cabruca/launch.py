@@ -23,7 +23,7 @@ def needs_workers(config: Config) -> bool:
 def train(config: Config, *, dry_run: bool = False, **options: Any) -> TrainResult:
     """Train where `distributed.*` says. Arguments, result and errors are those of `run.run_training`.
 
-    A dry run stays in this process: one step and one validation need no workers.
+    A dry run stays in this process: two steps and one validation need no workers.
     """
     if dry_run or not needs_workers(config):
         from cabruca.run import run_training

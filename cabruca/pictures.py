@@ -10,16 +10,14 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from cabruca.colours import colours_of, rgb_of
 from cabruca.structures import DENSITY_STRIDE, IGNORE, Batch, CroppedMasks, InputSpec, Prediction
 from cabruca.train.protocols import Picture
 
 Rgb = npt.NDArray[np.uint8]
 
-CROWN_COLOURS = ((255, 214, 10), (0, 200, 255), (255, 90, 200), (255, 140, 0))
-"""One a crown class, in order; repeated when there are more classes."""
-
-COVER_COLOURS = ((120, 120, 120), (255, 214, 10), (0, 110, 60), (150, 210, 100), (190, 140, 90), (40, 40, 70))
-"""One a semantic class, in order."""
+COVER_COLOURS = ((120, 120, 120), (230, 225, 90), (0, 110, 60), (150, 210, 100), (190, 140, 90), (40, 40, 70))
+"""One a semantic class, in order; those of crowns have the colours of the crowns."""
 
 COVER_SHARE = ((68, 1, 84), (33, 145, 140), (253, 231, 37))
 """Canopy cover of a cell: none, half, all; between them mixed (the ends and the middle of matplotlib's viridis)."""
@@ -48,16 +46,14 @@ def draw_comparison(batch: Batch, found: Prediction, b: int, spec: InputSpec, le
     masks = None if found.masks is None else found.masks.select(sure)
     names = spec.instance_classes
     panels = [
-        _crowns(
-            rgb, crowns.boxes_xyxy_px, crowns.labels, crowns.masks.to("cpu"), f"truth: {_tally(crowns.labels, names)}"
-        ),
-        _crowns(
-            rgb, found.boxes_xyxy_px[sure], found.labels[sure], masks, f"found: {_tally(found.labels[sure], names)}"
-        ),
+        _crowns(rgb, crowns.boxes_xyxy_px, crowns.labels, crowns.masks.to("cpu"), side="truth", names=names),
+        _crowns(rgb, found.boxes_xyxy_px[sure], found.labels[sure], masks, side="found", names=names),
     ]
     truth = batch.semantic[b, :height, :width].cpu().numpy()
     if found.semantic is not None and (truth != IGNORE).any():
-        panels += [_cover(rgb, truth, "land cover, truth"), _cover(rgb, found.semantic.numpy(), "land cover, found")]
+        covers = cover_colours(spec)
+        panels += [_cover(rgb, truth, covers, "land cover, truth")]
+        panels += [_cover(rgb, found.semantic.numpy(), covers, "land cover, found")]
     density = batch.density[b, : -(-height // DENSITY_STRIDE), : -(-width // DENSITY_STRIDE)].cpu().numpy()
     canopy = found.density is not None and bool((density >= 0).any())
     if found.density is not None and canopy:
@@ -89,19 +85,40 @@ def _zoom(rgb: Rgb) -> int:
     return max(1, round(PANEL_PX / int(max(rgb.shape[:2]))))
 
 
-def _crowns(rgb: Rgb, boxes_xyxy_px: Tensor, labels: Tensor, masks: CroppedMasks | None, title: str) -> Image.Image:
+def crown_colours(spec: InputSpec) -> list[Colour]:
+    """One a crown class, label 1 first."""
+    return [rgb_of(colour) for colour in colours_of(spec.instance_classes).values()]
+
+
+def cover_colours(spec: InputSpec) -> list[Colour]:
+    """One a semantic class, in order; a crown's class has one colour in all panels."""
+    crowns = dict(zip(spec.instance_classes, crown_colours(spec), strict=True))
+    return [crowns.get(name, COVER_COLOURS[k % len(COVER_COLOURS)]) for k, name in enumerate(spec.semantic_classes)]
+
+
+def _crowns(
+    rgb: Rgb,
+    boxes_xyxy_px: Tensor,
+    labels: Tensor,
+    masks: CroppedMasks | None,
+    *,
+    side: str,
+    names: Sequence[str],
+) -> Image.Image:
+    """One side, truth or found."""
+    colours = [rgb_of(colour) for colour in colours_of(names).values()]
     zoom = _zoom(rgb)
     panel = Image.fromarray(rgb).resize((rgb.shape[1] * zoom, rgb.shape[0] * zoom), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(panel)
     with_mask = masks.has_mask.tolist() if masks is not None else [False] * len(labels)
     for i, (box, label) in enumerate(zip(boxes_xyxy_px.tolist(), labels.tolist(), strict=True)):
-        colour = CROWN_COLOURS[(label - 1) % len(CROWN_COLOURS)]
+        colour = colours[label - 1]
         if masks is not None and with_mask[i]:
             x, y, crop = masks.crop(i)
             _outline(panel, crop.numpy(), (x * zoom, y * zoom), zoom, colour)
         else:
             pen.rectangle([v * zoom for v in box], outline=colour, width=2)
-    return _titled(panel, title)
+    return _titled(panel, f"{side}: {_tally(labels, names)}")
 
 
 def _outline(
@@ -117,10 +134,9 @@ def _outline(
     panel.paste(colour, (at[0] - 2, at[1] - 2), rim)
 
 
-def _cover(rgb: Rgb, classes: npt.NDArray[np.uint8], title: str) -> Image.Image:
+def _cover(rgb: Rgb, classes: npt.NDArray[np.uint8], colours: Sequence[Colour], title: str) -> Image.Image:
     table = np.zeros((256, 3), np.uint8)
-    for k in range(IGNORE):
-        table[k] = COVER_COLOURS[k % len(COVER_COLOURS)]
+    table[: len(colours)] = colours
     mixed = (0.35 * rgb + 0.65 * table[classes]).astype(np.uint8)
     mixed[classes == IGNORE] = rgb[classes == IGNORE] // 3
     zoom = _zoom(rgb)
@@ -145,14 +161,14 @@ def _entries(
     spec: InputSpec, found: Prediction, truth: npt.NDArray[np.uint8], *, least: Least, canopy: bool
 ) -> list[tuple[str, list[tuple[str, Colour]]]]:
     """Lines of the legend: what they are about, and names with their colours."""
-    crowns = [(name, CROWN_COLOURS[k % len(CROWN_COLOURS)]) for k, name in enumerate(spec.instance_classes)]
+    crowns = list(zip(spec.instance_classes, crown_colours(spec), strict=True))
     each = least[1:] if isinstance(least, tuple) else (least,)
     told = " / ".join(f"{score:g}" for score in each)  # in the order of the names that follow
     out = [(f"crowns, found ones from a score of {told} on:", crowns)]
     if found.semantic is not None and (truth != IGNORE).any():
         seen = {*np.unique(truth).tolist(), *np.unique(found.semantic.numpy()).tolist()}
-        own = [(n, COVER_COLOURS[k % len(COVER_COLOURS)]) for k, n in enumerate(spec.semantic_classes) if k in seen]
-        out.append(("land cover:", own))
+        named = zip(spec.semantic_classes, cover_colours(spec), strict=True)
+        out.append(("land cover:", [one for k, one in enumerate(named) if k in seen]))
     if canopy:
         out.append(("canopy cover of a cell:", list(zip(("0 %", "50 %", "100 %"), COVER_SHARE, strict=True))))
     return out

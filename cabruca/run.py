@@ -68,7 +68,7 @@ def run_training(
         resume: None, `auto` or a checkpoint; the rules are in `tracking.resume`.
         init_from: weights to begin with, a checkpoint or a plain state dict; nothing else is taken from it. Wins over
             `model.pretrained_checkpoint`, which does the same.
-        dry_run: look at the data, take one step and one validation, say what they cost, write nothing.
+        dry_run: look at the data, take two steps and one validation, say what they cost, write nothing.
         quiet: only warnings. json: one JSON object a line on stdout.
         explicit: dotted keys of `config` that came from flags (`optimizer.lr` among them scales every group).
         task_factory: what is learnt; default: the cabruca network. Another task is responsible for its own data check.

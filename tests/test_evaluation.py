@@ -109,6 +109,18 @@ def test_a_raster_with_a_grid_window_of_nodata_is_evaluated(tmp_path: Path) -> N
     assert found["total_count_true"] == 1, "nobody can see the crown on NoData"
 
 
+def test_a_cap_that_may_have_cost_crowns_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every crown counts, and one may be found where one stands."""
+    truth = raster_set(tmp_path, np.full((3, 128, 128), 90, np.uint8), [box(20, 30, 40, 20)])
+    config = light(tmp_path, truth, heads=("instance",), mean=(0.1,) * 3, std=(1.0,) * 3)
+    for cap, said in ((1, True), (300, False)):
+        caplog.clear()
+        own = config.model_copy(update={"validation": ValidationConfig(max_detections=cap)})
+        checkpoint = checkpoint_of(tmp_path / f"{cap}.pth", own, input_spec(own))
+        evaluate(checkpoint, tmp_path, truth, device="cpu", score_threshold=0.0)
+        assert ("validation.max_detections is 1, and in 1 picture or window" in caplog.text) == said
+
+
 def test_without_an_instance_head_crowns_are_unknown(tmp_path: Path) -> None:
     bands = np.full((3, 128, 128), 90, np.uint8)
     truth = raster_set(tmp_path, bands, [box(20, 30, 40, 20)])

@@ -55,6 +55,7 @@ def tables(text: str) -> dict[str, list[list[str]]]:
 
 def test_each_table_has_its_numbers() -> None:
     found = tables(report(FACTS, NUMBERS))
+    assert "## Trees counted\n\nSummed over the pictures: " in report(FACTS, NUMBERS)
     assert found["Trees counted"] == [
         ["trees", "truth", "found", "accuracy"],
         ["cacao", "100", "120", "0.8"],

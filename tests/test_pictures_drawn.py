@@ -9,10 +9,11 @@ import numpy.typing as npt
 import torch
 from drawn import SPEC, drawn_sample, perfect
 
-from cabruca.pictures import COVER_COLOURS, COVER_SHARE, CROWN_COLOURS, draw_comparison
+from cabruca.pictures import COVER_SHARE, cover_colours, crown_colours, draw_comparison
 from cabruca.structures import IGNORE, CroppedMasks, Prediction, Sample, collate
 
 TITLE_PX, GAP_PX, ZOOM = 22, 4, 4
+CROWN_COLOURS, COVER_COLOURS = crown_colours(SPEC), cover_colours(SPEC)
 """128 px are enlarged four times to 512."""
 
 
@@ -129,9 +130,11 @@ def test_the_legend_has_the_colours_of_what_is_there() -> None:
     legend = rgb[3 * (512 + TITLE_PX + GAP_PX) - GAP_PX :]
     shown = {colour: int(coloured(legend, colour).sum()) for colour in (*CROWN_COLOURS, *COVER_COLOURS, *COVER_SHARE)}
     square = 12 * 12
-    for colour in (CROWN_COLOURS[0], CROWN_COLOURS[1], COVER_COLOURS[0], COVER_COLOURS[2], *COVER_SHARE):
+    assert COVER_COLOURS[1:3] == CROWN_COLOURS, "a class has one colour in all panels"
+    for colour in (CROWN_COLOURS[0], COVER_COLOURS[0], *COVER_SHARE):
         assert square <= shown[colour] < square + 30, colour  # grey is in the letters too
-    for colour in (CROWN_COLOURS[2], COVER_COLOURS[3], COVER_COLOURS[5]):
+    assert shown[CROWN_COLOURS[1]] == 2 * square, "a crown, and land cover"
+    for colour in (COVER_COLOURS[3], COVER_COLOURS[5]):
         assert shown[colour] < 30, colour
 
 

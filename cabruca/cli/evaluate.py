@@ -95,7 +95,10 @@ def evaluate(  # noqa: PLR0917 (click gives them by name)
     if json_path == "-":
         say_json(numbers)
     elif not quiet:
-        click.echo(table(numbers))  # first: a disk that is full by now must not cost the minutes of work
+        # first: a disk that is full by now must not cost the minutes of work
+        click.echo(table(numbers))
+        if short := headline(numbers):
+            click.echo("\n".join(["", *short]))
     if out is not None:
         out.write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return 0
@@ -115,6 +118,25 @@ def table(numbers: Mapping[str, float | None]) -> str:
     """One line a metric: name, number; `-` where the number is undefined."""
     width = max((len(name) for name in numbers), default=0)
     return "\n".join(f"{name:<{width}}  {'-' if n is None else format(n, '.4f')}" for name, n in numbers.items())
+
+
+def headline(numbers: Mapping[str, float | None]) -> list[str]:
+    """What most people look for among all the numbers, in a few lines; what is undefined is left out."""
+    scores = {"mAP": "mAP", "mAP_50": "mAP_50", "canopy IoU": "canopy_iou"}
+    known = {shown: numbers.get(name) for shown, name in scores.items()}
+    shares = "   ".join(f"{shown} {value:.4f}" for shown, value in known.items() if value is not None)
+    things = [name.removesuffix("_count") for name in numbers if name.endswith("_count")]
+    counts = [_counted(thing, numbers) for thing in sorted(things, key=lambda thing: thing == "total")]
+    counts = [line for line in counts if line]
+    return [*([shares] if shares else []), *(["crowns, summed over the pictures:", *counts] if counts else [])]
+
+
+def _counted(thing: str, numbers: Mapping[str, float | None]) -> str:
+    found, true = numbers.get(f"{thing}_count"), numbers.get(f"{thing}_count_true")
+    if found is None or true is None:
+        return ""
+    error = f" ({(found - true) / true:+.1%})" if true else ""
+    return f"  {thing}: {found:.0f} found, {true:.0f} in the truth{error}"
 
 
 def _writable(path: Path) -> Path:

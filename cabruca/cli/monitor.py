@@ -38,12 +38,15 @@ SETTINGS = {
     "theme.baseRadius": "medium",
 }
 
+DEFAULT = "outputs"
+"""It need not be there yet: the first run makes it. Another name that is not there is a mistyped one."""
+
 ALLOWED_HOSTS = "STREAMLIT_SERVER_ALLOWED_HOSTS"
 """As a variable and not a flag: a Streamlit that does not know it yet passes over it. Stops DNS rebinding."""
 
 
 @click.command(short_help="Follow runs and studies in a browser.")
-@click.option("--outputs", default="outputs", show_default=True, metavar="DIR", help="Folder with runs and studies.")
+@click.option("--outputs", default=DEFAULT, show_default=True, metavar="DIR", help="Folder with runs and studies.")
 @click.option("--port", type=PORT, default=8501, show_default=True, help="Port on 127.0.0.1.")
 def monitor(outputs: str, port: int) -> int:
     """Show runs, curves, checkpoints, studies and maps in a browser, live while they train.
@@ -55,6 +58,11 @@ def monitor(outputs: str, port: int) -> int:
     folder = Path(outputs).absolute()
     if folder.exists() and not folder.is_dir():
         raise click.UsageError(f"--outputs {outputs} is a file; give the folder in which runs are made")
+    if not folder.exists() and folder != Path(DEFAULT).absolute():
+        raise click.UsageError(
+            f"--outputs {outputs} is not there; correct it, make it (mkdir) to wait for its first run, or leave it out "
+            f"for ./{DEFAULT}"
+        )
     refuse_taken(port)
     from cabruca.monitor.outputs import OUTPUTS
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cabruca.cli.options import Score, worker_options
+from cabruca.words import counted
 
 POSITIVE, COUNT = click.IntRange(min=1), click.IntRange(min=0)
 DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
@@ -63,7 +64,7 @@ def predict(
         click.echo(json.dumps({"event": "result", **facts}))
     elif not quiet:
         ground = "" if done.area_ha is None else f" on {done.area_ha:.4g} ha"
-        click.echo(f"{done.out}: {done.crowns} crowns{ground}, {done.seconds:.0f} s")
+        click.echo(f"{done.out}: {counted(done.crowns, 'crown')}{ground}, {done.seconds:.0f} s")
         for raster in done.rasters:
             click.echo(str(raster))
     return 0

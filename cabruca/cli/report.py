@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cabruca.cli.tables import quiet_option
+from cabruca.words import counted
 
 
 @click.command(short_help="Report a map of crowns, a plot and a hectare.")
@@ -42,7 +43,7 @@ def report(  # noqa: PLR0917 (click gives them by name)
     found = done.whole.values
     click.echo(
         f"{found['cacao_trees']:.0f} cacao and {found['shade_trees']:.0f} shade trees on {found['area_ha']:.2f} ha, "
-        f"{len(done.plots)} plots"
+        f"{counted(len(done.plots), 'plot')}"
     )
     click.echo("\n".join(f"written: {path}" for path in done.files))
     return 0

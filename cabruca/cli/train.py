@@ -62,7 +62,7 @@ DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
 @click.option("--compile", is_flag=True, default=None, help="Time torch.compile beside plain steps, keep the faster.")
 @worker_options
 @set_option
-@click.option("--dry-run", is_flag=True, help="Check the data, take one step and one validation, say what they cost.")
+@click.option("--dry-run", is_flag=True, help="Check the data, take two steps and one validation, say what they cost.")
 @click.option("--quiet", is_flag=True, help="Only warnings and errors.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout, the result last.")
 def train(

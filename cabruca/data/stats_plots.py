@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from cabruca.colours import colours_of
 from cabruca.data.stats_numbers import SetStats
-from cabruca.findings import CLASS_COLORS
 
 
 def draw_stats(stats: SetStats) -> bytes:
@@ -33,7 +33,7 @@ def draw_stats(stats: SetStats) -> bytes:
 def _classes(axes: Any, stats: SetStats) -> None:
     axes.set(title="crowns of each class", ylabel="crowns")
     counts = [found.crowns for found in stats.classes.values()]
-    bars = axes.bar(list(stats.classes), counts, color=_colors(len(counts)))
+    bars = axes.bar(list(stats.classes), counts, color=list(colours_of(list(stats.classes)).values()))
     axes.bar_label(bars)
     axes.margins(y=0.15)
 
@@ -44,7 +44,7 @@ def _sizes(axes: Any, stats: SetStats) -> None:
     found = {name: stats.values[name][1 if metres else 0] for name in stats.classes}
     shown = {name: values for name, values in found.items() if len(values)}
     if shown:
-        colors = [color for name, color in zip(found, _colors(len(found)), strict=True) if name in shown]
+        colors = [color for name, color in colours_of(list(found)).items() if name in shown]
         axes.hist(list(shown.values()), bins=30, label=list(shown), stacked=True, color=colors)
         axes.legend(fontsize="small")
     else:
@@ -68,10 +68,6 @@ def _cover(axes: Any, stats: SetStats) -> None:
     axes.bar_label(bars, fmt="%.3f")
     axes.margins(y=0.15)
     axes.tick_params(axis="x", rotation=20)
-
-
-def _colors(count: int) -> list[str]:
-    return [CLASS_COLORS[k % len(CLASS_COLORS)] for k in range(count)]
 
 
 def _nothing(axes: Any, text: str) -> None:

@@ -29,18 +29,35 @@ ROOM_S = 30.0
 
 
 @dataclass
-class _Watch(BaseCallback):
-    """When the epoch began and ended, and what it measured."""
+class Watch(BaseCallback):
+    """When the epoch began and ended, when its steps were taken, and what it measured."""
 
     began: float = 0.0
     ended: float = 0.0
+    steps: dict[int, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
     def on_start(self, info: RunInfo) -> None:
         self.began = time.time()
 
+    def on_step(self, record: Record) -> None:
+        self.steps[record.step] = time.time()  # of workers not every step is told
+
     def on_epoch(self, record: Record) -> None:
         self.ended, self.metrics = time.time(), dict(record.metrics)
+
+    @property
+    def warming_s(self) -> float:
+        """What the first step took longer than the others on average, and no other epoch's does; 0 for one step."""
+        if len(self.steps) < 2:
+            return 0.0
+        (first, warm), (last, end) = list(self.steps.items())[:: len(self.steps) - 1]
+        return max(0.0, warm - self.began - (end - warm) / (last - first) * first)
+
+    def times(self, asked_at: float) -> tuple[float, float]:
+        """`seconds` and `startup_s` of a `DryEpoch`."""
+        warming = self.warming_s
+        return self.ended - self.began - warming, max(0.0, self.began - asked_at) + warming
 
 
 def dry_config(study: Study, folder: Path) -> Config:
@@ -111,7 +128,7 @@ def _one_epoch(asked: _Asked) -> tuple[str, DryEpoch | str]:
     """In a process of the cluster. What goes wrong comes back as its class and message."""
     with contextlib.suppress(OSError):
         os.chdir(asked.folder)
-    watch, config = _Watch(), asked.config
+    watch, config = Watch(), asked.config
     try:
         if asked.workers == 1:
             run_training(config, quiet=True, task_factory=asked.task, callbacks=[watch], cores=asked.cores, test=False)
@@ -127,9 +144,10 @@ def _one_epoch(asked: _Asked) -> tuple[str, DryEpoch | str]:
     except Exception as error:
         return "RunError", f"{type(error).__name__}: {error}"
     run_dir = RunDir(Path(config.output_dir) / str(config.experiment_name))
+    seconds, startup_s = watch.times(asked.asked_at)
     return "done", DryEpoch(
-        seconds=watch.ended - watch.began,
-        startup_s=max(0.0, watch.began - asked.asked_at),
+        seconds=seconds,
+        startup_s=startup_s,
         bytes_=bytes_of(run_dir.path),
         memory_mb=_memory_mb(watch.metrics, asked.workers),
         metrics=watch.metrics,

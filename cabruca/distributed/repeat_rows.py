@@ -12,6 +12,7 @@ from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.status import read_status
 from cabruca.tracking.study_dir import StudyDir
 from cabruca.tracking.study_state import Result, TrialState, best_of
+from cabruca.words import counted
 
 
 def are_left(rows: Sequence[Mapping[str, Any]], seeds: int) -> bool:
@@ -25,7 +26,7 @@ def describe(row: Mapping[str, Any]) -> str:
         return f"trial {row['trial']}: not repeated yet"
     spread = "" if row["deviation"] is None else f" +- {row['deviation']:.4g}"
     return (
-        f"trial {row['trial']}: {row['mean']:.4g}{spread} over {len(row['values'])} seeds "
+        f"trial {row['trial']}: {row['mean']:.4g}{spread} over {counted(len(row['values']), 'seed')} "
         f"({row['study_value']:.4g} in the study)"
     )
 

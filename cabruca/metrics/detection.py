@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,8 +16,6 @@ from cabruca.metrics.records import PictureRecord
 Kind = Literal["bbox", "segm"]
 SUMMARIES = ("mAP", "mAP_50", "mAP_75")
 NAN = float("nan")
-
-_log = logging.getLogger("cabruca")
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,6 @@ def detect(
         shown = [k for k in own if not np.isnan(table[k][1]) and (kind == "segm" or k not in with_masks)]
         curves |= _curves(evaluation, {k: names[k - 1] for k in shown}, kind)
     out.update({summary: _mean([v[i] for v in best.values()]) for i, summary in enumerate(SUMMARIES)})
-    _warn_at_cap(records, max_detections)
     return Detected(out, tuple(curves[k] for k in sorted(curves)))
 
 
@@ -198,12 +194,3 @@ def _found(records: Sequence[PictureRecord], labels: list[int], kind: Kind) -> l
             own |= {"bbox": box.tolist()} if kind == "bbox" else {"segmentation": mask}
             out.append(own)
     return out
-
-
-def _warn_at_cap(records: Sequence[PictureRecord], cap: int) -> None:
-    full = [r.picture for r in records if r.at_cap]
-    if full:
-        _log.warning(
-            "%d of %d pictures reach validation.max_detections: %d (first: %s); crowns may be missing, raise it",
-            len(full), len(records), cap, full[0],
-        )  # fmt: skip

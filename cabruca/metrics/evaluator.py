@@ -70,6 +70,7 @@ class Evaluator:
             num_semantic_classes=len(self.semantic_names),
             min_visible_share=self.min_visible_share,
             max_detections=self.config.max_detections,
+            score_threshold=self.least,
             survey=self._survey,
         ):
             self.records[record.picture] = record

@@ -44,6 +44,7 @@ def findings_of(
         diameters=diameters,
         labels=labels,
         unit=unit,
+        full=tuple(r.picture for r in records if r.at_cap),
     )
 
 

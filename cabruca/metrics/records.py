@@ -26,14 +26,11 @@ from faster_coco_eval.core import mask as rle_codec
 from torch import Tensor
 
 from cabruca.metrics.segmentation import confusion
-from cabruca.metrics.survey import Survey, SurveySettings, take_survey
+from cabruca.metrics.survey import Least, Survey, SurveySettings, sure, take_survey
 from cabruca.structures import Batch, CroppedMasks, Edges, Prediction
 
 Rle = dict[str, Any]
 Floats = npt.NDArray[np.float64]
-PLAUSIBLE = 0.05
-"""Score from which on a crown that the cap cuts off would be missed; below it the list is filled with noise."""
-
 Ints = npt.NDArray[np.int64]
 
 
@@ -63,7 +60,7 @@ class PictureRecord:
         picture: its stable id; size_hw_px: of the core; gsd_m: metres a pixel or None.
         truth, found: crowns. ignored: regions where detections are neither right nor wrong, label 0 = of every class.
         confusion: `[K, K]` pixels, truth by row; None without semantic truth or head.
-        at_cap: as many plausible crowns were found as the cap allows.
+        at_cap: the cap may have cost crowns, see `at_cap`.
         survey: what the agroforestry metrics need of it; None where they are switched off.
     """
 
@@ -85,11 +82,13 @@ def picture_records(
     num_semantic_classes: int,
     min_visible_share: float,
     max_detections: int,
+    score_threshold: Least = 0.0,
     survey: SurveySettings | None = None,
 ) -> list[PictureRecord]:
     """Records of a batch.
 
     Args:
+        max_detections: of a picture, the cap. score_threshold: found crowns count from here on.
         survey: how the agroforestry metrics look at it; None: not at all.
         min_visible_share: a crown cut by the core's edge takes part while this share of it lies inside.
     """
@@ -130,7 +129,7 @@ def picture_records(
                 found=_clip(prediction, core, min_visible_share, ignored),
                 ignored=_clip(ignored, core, 0.0),
                 confusion=pixels if pixels is not None and pixels.sum() > 0 else None,
-                at_cap=int((found.scores >= PLAUSIBLE).sum()) >= max_detections,
+                at_cap=at_cap(prediction, len(crowns), max_detections, score_threshold),
                 survey=None
                 if survey is None
                 else take_survey(
@@ -161,9 +160,18 @@ def _floats(values: Tensor) -> Floats:
     return values.cpu().numpy().astype(np.float64)
 
 
+def at_cap(found: _Raw, true: int, max_detections: int, score_threshold: Least) -> bool:
+    """Whether the cap may have cost a picture with `true` crowns some that would be counted.
+
+    As many count as the cap allows, and at least half as many are there: a network that calls everything a crown, as
+    one does in its first epochs, finds no more with a larger cap but more that is wrong.
+    """
+    counted = int(sure(found.scores, found.labels, score_threshold).sum())
+    return counted >= max_detections and 2 * true >= max_detections
+
+
 CUT_PX, CUT_SHARE = 2.0, 0.05
 """A detection that ends within this many pixels, or this share of its longer side, of an inner edge was cut there."""
-
 
 SEAM_PX, SEAM_SHARE = 2.0, 0.1
 """Two windows may differ by so many pixels, or this share of a crown's longer side, on where its centre is."""

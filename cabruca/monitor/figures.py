@@ -33,7 +33,8 @@ def empty(height: int = HEIGHT_PX) -> Any:
         height=height,
         margin={"l": 8, "r": 8, "t": 28, "b": 8},
         colorway=LINES,
-        legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0, "title": None},
+        # above: below, the title of the axis would lie on its lines
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": None},
         hovermode="x unified",
         uirevision="kept",  # what the reader has zoomed to stays when new points come
     )

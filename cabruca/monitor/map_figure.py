@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cabruca.colours import colours_of, rgb_of
 from cabruca.monitor.crowns import Crowns, Overview, rings_px
-from cabruca.monitor.figures import LINES
-
-KNOWN_COLOURS = {"cacao_tree": "#ffb000", "shade_tree": "#4cc9f0"}
-"""Of the two classes that the platform exists for: both stand out from leaves."""
 
 HOVERED_BELOW = 3_000
 """Crowns up to which each is told of under the pointer."""
-
-
-def colours_of(classes: Sequence[str]) -> dict[str, str]:
-    """Class -> its colour, the same on every page."""
-    others = [name for name in sorted(classes) if name not in KNOWN_COLOURS]
-    return {**KNOWN_COLOURS, **{name: LINES[(i + 1) % len(LINES)] for i, name in enumerate(others)}}
 
 
 def map_figure(crowns: Crowns, chosen: npt.NDArray[np.bool_], picture: Overview | None) -> Any:
@@ -93,7 +84,7 @@ def _outlines(
         name=f"{name} ({int(own.sum()):,})",
         line={"color": colour, "width": 1.8},
         fill="toself",
-        fillcolor=f"rgba({', '.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))}, 0.22)",
+        fillcolor=f"rgba({', '.join(map(str, rgb_of(colour)))}, 0.22)",
         hoverinfo="skip",
     )
 

@@ -78,6 +78,9 @@ def make_request(images: str | Path | Sequence[str | Path], out: str | Path, opt
     return request
 
 
+EMPTY = "canopy and shade cover of the map stay empty (cabruca report takes them off the crowns)"
+
+
 def check_heads(plan: Plan, heads: Sequence[str]) -> None:
     """Say what the checkpoint cannot give.
 
@@ -89,8 +92,8 @@ def check_heads(plan: Plan, heads: Sequence[str]) -> None:
     if not plan.facts.land_cover:
         plan.notes.append(
             "the checkpoint never saw land cover (its training crowns are boxes), so its semantic and density heads "
-            "mean nothing: canopy and shade cover stay empty, and there are no rasters of them"
+            f"mean nothing: {EMPTY}, and there are no rasters of them"
         )
         return
-    lost = {"semantic": "canopy and shade cover stay empty", "density": "there is no raster of canopy density"}
+    lost = {"semantic": EMPTY, "density": "there is no raster of canopy density"}
     plan.notes.extend(f"the checkpoint has no {name} head: {said}" for name, said in lost.items() if name not in heads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,18 @@ class FarmMap:
     def tree(self) -> shapely.STRtree:
         """Of `covers`."""
         return shapely.STRtree(self.covers)
+
+    @property
+    def cover_source(self) -> str:
+        """What canopy and shade cover of this map are read off."""
+        unknown = int(np.isnan(self.canopy).sum())
+        if unknown == len(self.canopy):
+            return "of the union of the crowns (the map has none of land cover)"
+        if unknown == 0:
+            return "of the land cover that the network saw"
+        return (
+            f"of the land cover that the network saw; in {unknown} of {len(self.canopy)} windows of the union of crowns"
+        )
 
 
 def read_farm(path: str | Path) -> FarmMap:
@@ -173,8 +186,19 @@ def _facts(plots: MapLayer | None) -> dict[str, str]:
     for name, field_ in (("score", "score"), ("checkpoint", "checkpoint"), ("sha256", "checkpoint_sha256")):
         values = plots.texts(field_)
         if values and values[0]:
-            told[name] = values[0]
+            told[name] = _scores(values[0]) if name == "score" else values[0]
     gsd = plots.numbers("gsd_m")
     if np.isfinite(gsd).any():
         told["ground sampling distance"] = f"{float(np.nanmean(gsd)):.3f} m"
     return told
+
+
+def _scores(text: str) -> str:
+    """`{"cacao_tree": 0.42, ...}`, as predict writes the scores that crowns count from, for people."""
+    try:
+        scores = {str(name): float(score) for name, score in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        return text
+    if len(set(scores.values())) == 1:
+        return f"{next(iter(scores.values())):.3g} or more"
+    return ", ".join(f"{name.replace('_', ' ')} {score:.3g} or more" for name, score in scores.items())

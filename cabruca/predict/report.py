@@ -89,6 +89,7 @@ def report(
     total = numbers_of(farm, everything, shade_radius_m=radius, inventory=counted)
     rows = tuple(numbers_of(farm, g, shade_radius_m=radius, inventory=counted) for g in grounds)
     facts = {"map": str(map_path), **farm.facts, "plots": f"{plots}: {len(rows)}", "shade radius": f"{radius:g} m"}
+    facts["canopy and shade cover"] = farm.cover_source
     if inventory is not None:
         facts["inventory"] = str(inventory)
     facts["written"] = time.strftime("%Y-%m-%d %H:%M")
@@ -198,9 +199,14 @@ def _shown(value: float, *, share: bool = False) -> str:
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.3g}"
 
 
+def _plain(value: object) -> object:
+    """A cell of the CSV: without what arithmetic leaves in the last digits."""
+    return value if not isinstance(value, float) else "" if math.isnan(value) else f"{value:.10g}"
+
+
 def _csv(rows: Sequence[Mapping[str, object]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows([{k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows])
+    writer.writerows([{name: _plain(value) for name, value in row.items()} for row in rows])
     return out.getvalue()

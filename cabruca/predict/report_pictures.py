@@ -13,20 +13,15 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from shapely.geometry.base import BaseGeometry
 
+from cabruca.colours import colours_of
 from cabruca.ground import Floats
-from cabruca.metrics.survey import is_cacao, is_shade
 from cabruca.predict.backdrop import Backdrop
 from cabruca.predict.farm_map import FarmMap
 from cabruca.predict.stands import Ground
 
-CACAO, SHADE, OTHER, LINE = "#c1440e", "#2f6b4f", "#6b7fb0", "#22302a"
+LINE = "#22302a"
 MOST_OUTLINES = 20_000
 """More crowns are drawn as points."""
-
-
-def colour_of(name: str) -> str:
-    """Of a class."""
-    return CACAO if is_cacao(name) else SHADE if is_shade(name) else OTHER
 
 
 def crown_map(farm: FarmMap, plots: Sequence[Ground], behind: Backdrop | None) -> bytes:
@@ -34,6 +29,7 @@ def crown_map(farm: FarmMap, plots: Sequence[Ground], behind: Backdrop | None) -
     figure, axes = _map(farm)
     if behind is not None:
         axes.imshow(behind.rgb, extent=behind.extent_m, zorder=0)
+    colours = colours_of(farm.names)
     for label, name in enumerate(farm.names, 1):
         own = np.flatnonzero(farm.trees.labels == label)
         if len(own) == 0:
@@ -41,9 +37,9 @@ def crown_map(farm: FarmMap, plots: Sequence[Ground], behind: Backdrop | None) -
         told = f"{name.replace('_', ' ')} ({len(own)})"
         if len(farm.trees) > MOST_OUTLINES:
             x, y = farm.trees.xy[own].T
-            axes.scatter(x, y, s=1, color=colour_of(name), label=told)
+            axes.scatter(x, y, s=1, color=colours[name], label=told)
         else:
-            axes.add_collection(_filled(farm.outlines[own], colour_of(name), told))
+            axes.add_collection(_filled(farm.outlines[own], colours[name], told))
     for plot in plots if len(plots) > 1 else []:
         _outline(axes, plot.plot.domain)
         if len(plots) <= 60:
@@ -89,7 +85,7 @@ def diameters(farm: FarmMap) -> bytes | None:
                 own,
                 bins=np.linspace(0, top, 31).tolist(),
                 alpha=0.6,
-                color=colour_of(name),
+                color=colours_of(farm.names)[name],
                 label=name.replace("_", " "),
             )
     axes.set(xlabel="crown diameter, m", ylabel="crowns")

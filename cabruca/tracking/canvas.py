@@ -7,7 +7,7 @@ import math
 import time
 from typing import Any
 
-from cabruca.findings import CLASS_COLORS
+from cabruca.colours import CLASS_COLOURS
 
 INK, FADED, ACCENT = "#22302a", "#9aa5a0", "#c1440e"
 """Text and first lines; what stands behind; what is to be seen."""
@@ -15,9 +15,9 @@ INK, FADED, ACCENT = "#22302a", "#9aa5a0", "#c1440e"
 DPI = 110
 
 
-def class_color(k: int) -> str:
-    """Of class `k`, 0-based."""
-    return CLASS_COLORS[k % len(CLASS_COLORS)]
+def line_color(k: int) -> str:
+    """Of line `k`, 0-based, of what is no crown class; those have `colours_of`."""
+    return CLASS_COLOURS[k % len(CLASS_COLOURS)]
 
 
 def new_figure(
@@ -60,9 +60,31 @@ def head(axes: Any, title: str, xlabel: str = "", ylabel: str = "") -> None:
 
 
 def headline(figure: Any, text: str) -> None:
-    """One line above all panels."""
+    """One line above all panels; where they are narrower, two, cut between its parts (`   `), and smaller type."""
     high = figure.get_size_inches()[1]
-    figure.suptitle(text, fontsize="medium", color=INK, y=1 - 0.12 / high, va="top")
+    shown = figure.suptitle(text, fontsize="medium", color=INK, y=1 - 0.12 / high, va="top")
+    if not _fits(figure, shown):
+        shown.set(text="\n".join(text.rsplit("   ", 1)), y=1 - 0.05 / high, fontsize="small")
+    _shrink(figure, shown)
+
+
+def note(figure: Any, text: str) -> None:
+    """One small line below all panels."""
+    wide, high = figure.get_size_inches()
+    shown = figure.text(0.1 / wide, 0.07 / high, text, fontsize="x-small", color=INK, alpha=0.75, va="bottom")
+    _shrink(figure, shown)
+
+
+def _shrink(figure: Any, text: Any) -> None:
+    """Smaller type until all of it is in the figure, down to what can still be read."""
+    while not _fits(figure, text) and text.get_fontsize() > 4:
+        text.set_fontsize(text.get_fontsize() - 0.5)
+
+
+def _fits(figure: Any, text: Any) -> bool:
+    """Whether all of its width is in the figure."""
+    box = text.get_window_extent()
+    return bool(box.x0 >= 0 and box.x1 <= figure.bbox.width)
 
 
 def nothing(axes: Any, text: str) -> None:

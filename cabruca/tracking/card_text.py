@@ -35,10 +35,5 @@ def number(value: Any) -> str:
     return "-" if not isinstance(value, int | float) else f"{value:.4g}"
 
 
-def counted(count: int, what: str) -> str:
-    """`1 picture`, `3 pictures`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cabruca.findings import RECALL, SCORES, Findings, Floats, Ints
-from cabruca.tracking.canvas import ACCENT, FADED, INK, class_color, head, headline, new_figure, nothing, png
+from cabruca.colours import colours_of
+from cabruca.findings import RECALL, SCORES, Findings, Floats, Ints, rules
+from cabruca.tracking.canvas import ACCENT, FADED, INK, head, headline, new_figure, note, nothing, png
 
 WIDE = (6.6, 4.8)
 """Inches of a figure of one panel."""
@@ -21,8 +22,9 @@ KINDS = {"segm": "masks", "bbox": "boxes"}
 
 def pr_curve(found: Findings, title: str) -> bytes:
     """Precision over recall of each class at an IoU of 0.5; the area under a line is the class's mAP_50."""
-    figure, (axes,) = new_figure(1, size=WIDE)
+    figure, (axes,) = new_figure(1, size=WIDE, bottom=0.75)
     headline(figure, title)
+    note(figure, rules(found)["curves"])
     head(axes, "precision and recall at IoU 0.5", "recall", "precision")
     _no_crowns(axes, found)
     for curve in found.curves:
@@ -34,8 +36,9 @@ def pr_curve(found: Findings, title: str) -> bytes:
 
 def f1_curve(found: Findings, title: str) -> bytes:
     """F1 of each class over the score from which crowns count; dots: the best; dashed: the score that is used."""
-    figure, (axes,) = new_figure(1, size=WIDE)
+    figure, (axes,) = new_figure(1, size=WIDE, bottom=0.75)
     headline(figure, title)
+    note(figure, rules(found)["curves"])
     head(axes, "F1 at IoU 0.5", "crowns count from this score on", "F1")
     _no_crowns(axes, found)
     for curve in found.curves:
@@ -72,6 +75,8 @@ def confusion(found: Findings, title: str) -> bytes:
         tables.append(lambda axes: _table(axes, pixels, covers, covers, "land cover, % of the row", percent=True))
     figure, panels = new_figure(max(1, len(tables)), size=(6.4, 5.0), left=1.4, bottom=1.0)
     headline(figure, title)
+    if found.confusion is not None:
+        note(figure, rules(found)["confusion"])
     if not tables:
         head(panels[0], "confusion")
         nothing(panels[0], "no pairs (validation.calculate_agroforestry_metrics)\nand no land cover in the truth")
@@ -82,8 +87,9 @@ def confusion(found: Findings, title: str) -> bytes:
 
 def count_scatter(found: Findings, title: str) -> bytes:
     """Crowns found over crowns in the truth, a point a picture and class."""
-    figure, (axes,) = new_figure(1, size=WIDE)
+    figure, (axes,) = new_figure(1, size=WIDE, bottom=0.75)
     headline(figure, title)
+    note(figure, rules(found)["counts"])
     head(axes, f"crowns of each picture ({len(found.pictures)})", "in the truth", "found")
     _identity(axes, found.counts)
     for k, name in enumerate(found.classes if found.counts.any() else ()):
@@ -92,7 +98,7 @@ def count_scatter(found: Findings, title: str) -> bytes:
             true, seen = pairs.sum(axis=0).tolist()
             label = f"{name}: {seen} of {true}, off by {np.abs(pairs[:, 1] - pairs[:, 0]).mean():.1f} a picture"
             axes.scatter(
-                *pairs.T, s=34, color=class_color(k), alpha=0.75, edgecolor="white", linewidth=0.5, label=label
+                *pairs.T, s=34, color=_color(found, name), alpha=0.75, edgecolor="white", linewidth=0.5, label=label
             )
     if found.counts.any():
         axes.legend(fontsize="small", frameon=False, labelcolor=INK, loc="upper left")
@@ -103,8 +109,9 @@ def count_scatter(found: Findings, title: str) -> bytes:
 
 def diameter_scatter(found: Findings, title: str) -> bytes:
     """Crown diameters found over those of the truth, a point a pair."""
-    figure, (axes,) = new_figure(1, size=WIDE)
+    figure, (axes,) = new_figure(1, size=WIDE, bottom=0.75)
     headline(figure, title)
+    note(figure, rules(found)["diameters"])
     pairs, unit = found.diameters, found.unit
     head(axes, f"crown diameter of {len(pairs)} pairs", f"in the truth, {unit}", f"found, {unit}")
     _identity(axes, pairs)
@@ -114,7 +121,7 @@ def diameter_scatter(found: Findings, title: str) -> bytes:
         if len(own):
             off = own[:, 1] - own[:, 0]
             label = f"{name}: {len(own)} pairs, off by {np.abs(off).mean():.2f} {unit}, bias {off.mean():+.2f} {unit}"
-            axes.scatter(*own[::step].T, s=16, color=class_color(k), alpha=0.5, linewidth=0, label=label)
+            axes.scatter(*own[::step].T, s=16, color=_color(found, name), alpha=0.5, linewidth=0, label=label)
     if len(pairs):
         axes.legend(fontsize="small", frameon=False, labelcolor=INK, loc="upper left")
     else:
@@ -133,7 +140,7 @@ CHARTS: dict[str, Callable[[Findings, str], bytes]] = {
 
 
 def _color(found: Findings, name: str) -> str:
-    return class_color(found.classes.index(name))
+    return colours_of(found.classes)[name]
 
 
 def _crowns(count: int) -> str:

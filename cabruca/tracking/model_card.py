@@ -19,8 +19,9 @@ from cabruca._version import __version__
 from cabruca.config.load import to_yaml
 from cabruca.config.schema import Config, DataConfig
 from cabruca.tracking.card_data import SetFacts, guessed_classes
-from cabruca.tracking.card_text import CONSIDERATIONS, INTENDED, counted, number, section, table
+from cabruca.tracking.card_text import CONSIDERATIONS, INTENDED, number, section, table
 from cabruca.tracking.run_dir import RunDir
+from cabruca.words import counted
 
 HEADLINES = (
     *("mAP", "mAP_50", "mAP_75", "mIoU", "canopy_iou", "total_count_accuracy", "species_accuracy"),
@@ -130,10 +131,14 @@ def _details(card: Card) -> str:
 def _factors(card: Card) -> str:
     sites = sorted({site for own in card.sets for site in own.sites})
     gsd = [v for own in card.sets for v in own.gsd_m or ()]
-    scale = "not stated in the annotation files"
+    scale = "known neither from the annotation files nor from the pictures"
+    target, seen = card.config.data.target_gsd_m, (card.task.get("data") or {}).get("gsd_m")
     if gsd:
         scale = f"{min(gsd):g}{f' to {max(gsd):g}' if min(gsd) < max(gsd) else ''} m a pixel"
-    target = card.config.data.target_gsd_m
+    elif seen is not None and target is None:
+        scale = f"{seen:.3g} m a pixel, the median of the training pictures, as their georeference says"
+    elif target is not None:
+        scale = "as the pictures' georeference says"
     if target is not None:
         scale += f"; resampled to {target:g} m"
     named = ", ".join(sites[:20]) + (f" and {len(sites) - 20} more" if len(sites) > 20 else "")
@@ -225,7 +230,7 @@ def _usage(card: Card) -> str:
             "In this folder:",
             "",
             "```bash",
-            "pip install cabruca",
+            "pip install PATH_TO_CABRUCA   # the folder of its source: it is on no package index",
             "# measure it on your own labels",
             f"cabruca evaluate --checkpoint {best} --images PICTURES --annotations LABELS.json --pictures measured",
             "# teach it your site",

@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cabruca.colours import colours_of
 from cabruca.config.schema import Config
-from cabruca.tracking.canvas import ACCENT, INK, Sparingly, class_color, head, headline, logarithmic, new_figure, png
+from cabruca.tracking.canvas import ACCENT, INK, Sparingly, head, headline, line_color, logarithmic, new_figure, png
 from cabruca.tracking.files import write_atomic
 from cabruca.tracking.history import row_of
 from cabruca.tracking.run_dir import RunDir
@@ -97,40 +98,42 @@ def _losses(history: Columns, monitor: str) -> Panel | None:
 def _parts(history: Columns, monitor: str) -> Panel | None:
     """Training drawn through, validation dashed in the same colour."""
     heads = _known(history, [n for n in history if n.startswith("train/loss_") and n.count("/") == 1])
-    lines = {n: (n.removeprefix("train/loss_"), class_color(k), 1.6) for k, n in enumerate(heads)}
-    dashed = {f"val/{n.removeprefix('train/')}": class_color(k) for k, n in enumerate(heads)}
+    lines = {n: (n.removeprefix("train/loss_"), line_color(k), 1.6) for k, n in enumerate(heads)}
+    dashed = {f"val/{n.removeprefix('train/')}": line_color(k) for k, n in enumerate(heads)}
     return _lines(history, lines, "loss of each head (dashed: validation)", log=True, dashed=dashed)
 
 
 def _precision(history: Columns, monitor: str) -> Panel | None:
     names = ["val/mAP_50", "val/mAP", "val/mAP_75"]
-    lines = {n: (n.removeprefix("val/"), (INK, class_color(0), class_color(1))[k], 1.6) for k, n in enumerate(names)}
+    lines = {n: (n.removeprefix("val/"), (INK, line_color(0), line_color(1))[k], 1.6) for k, n in enumerate(names)}
     return _lines(history, _shown(history, lines, monitor, "mAP"), "average precision", top=1.0)
 
 
 def _scores(history: Columns, monitor: str) -> Panel | None:
-    lines = {f"val/{n}": (n.replace("_", " "), class_color(k), 1.6) for k, n in enumerate(SCORES)}
+    lines = {f"val/{n}": (n.replace("_", " "), line_color(k), 1.6) for k, n in enumerate(SCORES)}
     return _lines(history, _shown(history, lines, monitor, ""), "land cover and agroforestry", top=1.0)
 
 
 def _diameters(history: Columns, monitor: str) -> Panel | None:
     unit = "m" if _known(history, ["val/crown_diameter_mae_m"]) else "px"
     words = {"crown_diameter_mae": "mean error", "crown_diameter_bias": "bias", "crown_head_diameter_mae": "crown head"}
-    lines = {f"val/{n}_{unit}": (word, class_color(k), 1.6) for k, (n, word) in enumerate(words.items())}
+    lines = {f"val/{n}_{unit}": (word, line_color(k), 1.6) for k, (n, word) in enumerate(words.items())}
     return _lines(history, {n: lines[n] for n in _known(history, lines)}, f"crown diameter, {unit}")
 
 
 def _counts(history: Columns, monitor: str) -> Panel | None:
     true = _known(history, [n for n in history if n.startswith("val/") and n.endswith("_count_true")])
     names = [n.removesuffix("_true") for n in sorted(true) if not n.endswith("total_count_true")]
-    lines = {n: (n[4:].removesuffix("_count"), class_color(k), 1.6) for k, n in enumerate(names)}
-    dashed = {f"{n}_true": class_color(k) for k, n in enumerate(names)}
+    shown = {n: n[4:].removesuffix("_count") for n in names}
+    colours = colours_of(list(shown.values()))
+    lines = {n: (name, colours[name], 1.6) for n, name in shown.items()}
+    dashed = {f"{n}_true": colours[name] for n, name in shown.items()}
     return _lines(history, lines, "crowns counted (dashed: truth)", dashed=dashed)
 
 
 def _rates(history: Columns, monitor: str) -> Panel | None:
     names = _known(history, [n for n in history if n.startswith("lr/")])
-    lines = {n: (n.removeprefix("lr/"), class_color(k), 1.6) for k, n in enumerate(names)}
+    lines = {n: (n.removeprefix("lr/"), line_color(k), 1.6) for k, n in enumerate(names)}
     return _lines(history, lines, "learning rate", log=True)
 
 
@@ -140,7 +143,7 @@ def _gradient(history: Columns, monitor: str) -> Panel | None:
 
 
 def _time(history: Columns, monitor: str) -> Panel | None:
-    words = {"time/epoch_s": ("epoch", INK, 1.6), "time/train_s": ("training alone", class_color(1), 1.6)}
+    words = {"time/epoch_s": ("epoch", INK, 1.6), "time/train_s": ("training alone", line_color(1), 1.6)}
     return _lines(history, {n: words[n] for n in _known(history, words)}, "time, s", bottom=0.0)
 
 
@@ -153,7 +156,7 @@ def _shown(
     """Those that are known; the monitored metric thick, and added where it belongs to this kind."""
     own = {n: lines[n] for n in _known(history, lines)}
     if kind and kind in monitor and monitor not in own and _known(history, [monitor]):
-        own[monitor] = (monitor.removeprefix("val/"), class_color(4), 1.6)
+        own[monitor] = (monitor.removeprefix("val/"), line_color(4), 1.6)
     return {n: (label, color, 2.6 if n == monitor else width) for n, (label, color, width) in own.items()}
 
 
@@ -198,7 +201,7 @@ def _lines(
         if log and min(seen) > 0 and max(seen) > 20 * min(seen):
             logarithmic(axes)
         elif log and 0 < max(seen) < 0.01:
-            axes.yaxis.set_major_formatter("{x:.2g}")
+            _in_tens(axes, title)
         if top is not None:
             axes.set_ylim(-0.02, max(top, *seen) + 0.02)
         if bottom is not None:
@@ -207,6 +210,20 @@ def _lines(
             axes.legend(fontsize="x-small", framealpha=0.7, edgecolor="none", labelcolor=INK)
 
     return panel
+
+
+def _in_tens(axes: Any, title: str) -> None:
+    """Small numbers of an axis as multiples of a power of ten, which the title names; they stay short."""
+    ticks = list(axes.get_yticks())
+    power = math.floor(math.log10(max(ticks)))
+    digits = _digits([tick / 10**power for tick in ticks])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value / 10**power:.{digits}g}")
+    head(axes, f"{title}, in 1e{power}")
+
+
+def _digits(ticks: Sequence[float]) -> int:
+    """Significant digits, 2 or more, that tell the labels of an axis apart."""
+    return next((d for d in range(2, 9) if len({f"{tick:.{d}g}" for tick in ticks}) == len(ticks)), 9)
 
 
 def _behind(history: Columns, dashed: Mapping[str, str]) -> list[tuple[str, str]]:

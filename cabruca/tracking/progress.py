@@ -22,6 +22,7 @@ from cabruca.tracking.files import to_json
 from cabruca.tracking.secrets import hide
 from cabruca.tracking.short import duration, short_number
 from cabruca.train.protocols import BaseCallback, Record, RunInfo, TrainResult, memory_of
+from cabruca.words import counted
 
 WAIT_HINT = 0.2
 """Share of time waiting for data above which the hint is given, for epochs of at least WAIT_HINT_EPOCH_S seconds."""
@@ -235,12 +236,12 @@ class JsonProgress(BaseCallback):
 def arithmetic(info: RunInfo) -> str:
     """The numbers that follow from the configuration, in one line."""
     accumulation = info.effective_batch // info.batch_size
-    resumed = f", going on after epoch {info.resumed_epoch} (step {info.resumed_step})" if info.resumed_step else ""
-    lengths = f"{info.num_epochs} epochs x {info.steps_per_epoch} steps"
+    resumed = f", from step {info.resumed_step} on" if info.resumed_step else ""
+    lengths = f"{counted(info.num_epochs, 'epoch')} x {counted(info.steps_per_epoch, 'step')}"
     if len(info.stages) > 1:
         lengths = " + ".join(f"{s.epochs} x {s.steps_per_epoch}" for s in info.stages) + " steps"
     return (
-        f"{lengths} of {info.effective_batch} pictures "
+        f"{lengths} of {counted(info.effective_batch, 'picture')} "
         f"({info.batch_size} x {accumulation}), {info.parameters / 1e6:.2f} M parameters, "
         f"{info.device} {info.precision}{resumed}"
     )

@@ -28,6 +28,7 @@ from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.status import StatusFile, read_status
 from cabruca.train import checkpoint
 from cabruca.train.protocols import State, TrainResult
+from cabruca.words import counted
 
 _log = logging.getLogger("cabruca.tracking")
 
@@ -222,9 +223,9 @@ def _finished(plan: RunPlan, before: Config) -> RunPlan | None:
     epochs, used = int(state["epoch"]), int(state.get("validations_without_improvement", 0))
     if epochs >= training.num_epochs:
         longer = "lengthen the last of training.stages" if training.stages else "raise --epochs"
-        how, remedy = f"({epochs} epochs)", f"{longer} to train on"
+        how, remedy = f"({counted(epochs, 'epoch')})", f"{longer} to train on"
     elif 0 < training.early_stopping_patience <= used and epochs > _last_stage_begins(training):
-        how = f"(stopped early after {epochs} epochs: {used} validations without improvement)"
+        how = f"(stopped early after {counted(epochs, 'epoch')}: {counted(used, 'validation')} without improvement)"
         remedy = (
             f"to train on, give --set training.early_stopping_patience={2 * used} (above {used}; 0: never stop early)"
         )

@@ -13,6 +13,7 @@ from cabruca.config.study_folds import folds_of
 from cabruca.errors import ConfigError, did_you_mean
 from cabruca.tracking.study_asha import expected_epochs
 from cabruca.tracking.study_words import duration, size
+from cabruca.words import counted
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class DryEpoch:
     """What one epoch of the base configuration, with a trial's resources, took.
 
     Attributes:
-        seconds: the epoch with its validation. startup_s: from the request to the first step.
+        seconds: the epoch with its validation. startup_s: from the request to the first step, and what that step took
+            longer than the others.
         bytes_: of the run folder after it, a file with two names counted once.
         memory_mb: the peak of all the trial's processes, MiB.
         metrics: the epoch's record; NaN where a metric had no number.
@@ -62,11 +64,13 @@ class Estimate:
 
     def lines(self) -> list[str]:
         """For people, one fact a line; warnings among them."""
-        time = f"time: {duration(self.worst_s)} for all {self.epochs} epochs of {self.trials} trials"
+        trials, epochs = counted(self.trials, "trial"), counted(self.epochs, "epoch")
+        time = f"time: {duration(self.worst_s)} for all {epochs} of {trials}"
         if self.expected_s is not None and self.expected_epochs is not None:
+            expected = counted(round(self.expected_epochs), "epoch")
             time = (
-                f"time: about {duration(self.expected_s)} ({self.expected_epochs:.0f} epochs of {self.trials} trials, "
-                f"as asha stops them on average), at most {duration(self.worst_s)} ({self.epochs} epochs)"
+                f"time: about {duration(self.expected_s)} ({expected} of {trials}, as asha stops them on average), "
+                f"at most {duration(self.worst_s)} ({epochs})"
             )
         likely = self.worst_s if self.expected_s is None else self.expected_s
         out = [time]

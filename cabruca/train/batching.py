@@ -14,6 +14,7 @@ import torch
 
 from cabruca.draws import draw_key, uniform
 from cabruca.errors import ConfigError, DataError
+from cabruca.words import counted
 
 
 def epoch_order(seed: int, epoch: int, num_samples: int) -> list[int]:
@@ -90,7 +91,8 @@ class BatchPlan:
         last = self.pictures(self.steps - 1)
         short = f", the last of {last}" if last != self.effective_batch else ""
         return (
-            f"{self.num_samples} pictures an epoch / (batch_size {self.batch_size} x accumulation {self.accumulation} "
-            f"= {self.effective_batch}) = {self.steps} optimizer steps{short}; "
-            f"{self.batch_size // self.world_size} pictures a forward pass on each of {self.world_size} workers"
+            f"{counted(self.num_samples, 'picture')} an epoch / (batch_size {self.batch_size} x accumulation "
+            f"{self.accumulation} = {self.effective_batch}) = {counted(self.steps, 'optimizer step')}{short}; "
+            f"{counted(self.batch_size // self.world_size, 'picture')} a forward pass on each of "
+            f"{counted(self.world_size, 'worker')}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cabruca.config.schema import TrainingConfig
 from cabruca.train.protocols import Metrics, StopTraining, TrainResult
 from cabruca.train.state import Place
+from cabruca.words import counted
 
 
 def ending(place: Place, settings: TrainingConfig, metrics: Metrics, stop: StopTraining | None) -> TrainResult:
@@ -28,5 +29,5 @@ def _message(place: Place, settings: TrainingConfig, stop: StopTraining | None) 
         return f"{stop.reason} (epoch {place.epoch} of {settings.num_epochs} done, step {place.step}){best}"
     if place.epoch < settings.num_epochs:
         used = place.validations_without_improvement
-        return f"stopped early after epoch {place.epoch}: {used} validations without improvement{best}"
-    return f"finished {place.epoch} epochs, {place.step} steps{best}"
+        return f"stopped early after epoch {place.epoch}: {counted(used, 'validation')} without improvement{best}"
+    return f"finished {counted(place.epoch, 'epoch')}, {counted(place.step, 'step')}{best}"

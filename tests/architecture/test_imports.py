@@ -20,7 +20,7 @@ NAMES = {path: str(path.relative_to(ROOT)) for path in sorted([*FILES, *(ROOT / 
 
 LEAVES = {
     "_version", "errors", "runtime", "crops", "ground", "structures", "draws", "commands", "findings", "facts", "page",
-    "durable",
+    "durable", "colours", "words",
 }  # fmt: skip
 JOINT = LEAVES | {"config", "data", "model", "metrics", "pictures", "measuring", "task", "operating_point"}
 LOCAL = JOINT | {"train", "tracking", "dry_run", "run", "evaluation", "predict"}
@@ -28,6 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
     "commands": set(),
+    "colours": set(),
+    "words": set(),
     "crops": set(),
     "page": set(),
     "ground": set(),
@@ -59,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "thresholding": JOINT | {"train", "evaluation"},
     "served_model": JOINT | {"evaluation", "tracking.mlflow_model"},
     "held_out": LEAVES | {"config", "train.protocols", "tracking", "evaluation", "held_out_report"},
-    "held_out_report": set(),
+    "held_out_report": {"words"},
     "study_report": LEAVES | {"config", "tracking"},
     # reads what runs and studies leave; what of tracking needs torch it may not (tests/monitor/test_monitor_room.py)
     "monitor": LEAVES | {"config", "tracking", "study_report.parts", "study_report.evaluator", "data.raster"},

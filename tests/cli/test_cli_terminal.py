@@ -165,3 +165,25 @@ def test_evaluate_gives_its_numbers_on_stdout_or_not_at_all(monkeypatch: pytest.
     assert result.stdout == '{"mAP": 0.5, "mIoU": null}\n'
     assert (asked["pictures_dir"], asked["plots_dir"], asked["num_pictures"]) == ("drawn", "drawn", 2)
     assert CliRunner().invoke(main, [*words, "--quiet"]).stdout == ""
+
+
+def test_evaluate_ends_with_what_most_people_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"cacao": (171, 187), "shade": (12, 10), "total": (183, 197), "oil_palm": (3, 0)}
+    numbers: dict[str, float | None] = {f"{name}_count": float(found) for name, (found, _) in counts.items()}
+    numbers |= {f"{name}_count_true": float(true) for name, (_, true) in counts.items()}
+    numbers |= {"total_count_accuracy": 0.92, "mAP": 0.5512, "mAP_50": 0.98734, "canopy_iou": 0.7, "zz": 1.0}
+    monkeypatch.setattr("cabruca.evaluation.evaluate", lambda *_, **__: dict(sorted(numbers.items())))
+    words = ["evaluate", "--checkpoint", "c.pth", "--images", "i", "--annotations", "a.json"]
+    assert CliRunner().invoke(main, words).stdout.splitlines()[-8:] == [
+        "zz                    1.0000",
+        "",
+        "mAP 0.5512   mAP_50 0.9873   canopy IoU 0.7000",
+        "crowns, summed over the pictures:",
+        "  cacao: 171 found, 187 in the truth (-8.6%)",
+        "  oil_palm: 3 found, 0 in the truth",
+        "  shade: 12 found, 10 in the truth (+20.0%)",
+        "  total: 183 found, 197 in the truth (-7.1%)",
+    ]
+    for name in numbers:
+        numbers[name] = None if name != "zz" else 1.0
+    assert CliRunner().invoke(main, words).stdout.splitlines()[-1] == "zz                    1.0000"

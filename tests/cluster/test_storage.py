@@ -124,7 +124,7 @@ def test_a_study_goes_on_from_there(place: str, tmp_path: Path) -> None:
         assert told[number]["params"] == trial.params
     went_on = [n for n, t in before.trials.items() if not t.ended and len(t.results) >= 2]
     for number in went_on:
-        assert "going on after epoch" in folder.trial_dir(number).log.read_text(), "not from its first epoch"
+        assert ", from step " in folder.trial_dir(number).log.read_text(), "not from its first epoch"
     best = read(folder.results).best(study)
     assert best is not None
     for number in range(4):

@@ -115,14 +115,16 @@ def test_a_dry_run_of_the_real_task_tells_the_cost_and_writes_nothing(
 ) -> None:
     """One head; groups as in the standard preset, though only one part is learnt."""
     groups = [{"name": name, "lr": 1e-4} for name in ("backbone", "heads", "custom")]
-    config = _config(farm, tmp_path, **{"model.heads": ["instance"], "optimizer.param_groups": groups})
+    capped = {"validation.max_detections": 1, "validation.score_threshold": 0.0}
+    config = _config(farm, tmp_path, **{"model.heads": ["instance"], "optimizer.param_groups": groups}, **capped)
     result = run_training(config, dry_run=True)
     said = capsys.readouterr()
-    assert result.step == 1
+    assert result.step == 2
     assert "val/mAP_50" in result.metrics
     assert "s a step" in said.out
     assert "data: train: 2 picture(s)" in said.out
     assert "'custom' takes no trainable parameter" in said.err
+    assert "max_detections is 1, and" not in said.err, "of a network that has learnt nothing yet"
     assert not (tmp_path / "outputs").exists()
 
 

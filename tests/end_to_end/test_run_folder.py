@@ -188,7 +188,7 @@ def test_a_dry_run_tells_the_cost_and_leaves_nothing(
     config = line_config(tmp_path, training__num_epochs=50, training__gradient_accumulation_steps=2)
     result = run_training(config, task_factory=LineTask, dry_run=True, json=as_json)
     assert list(tmp_path.iterdir()) == []
-    assert (result.exit_code, result.step, result.epochs) == (0, 1, 0)
+    assert (result.exit_code, result.step, result.epochs) == (0, 2, 0)
     assert "val/mAP_50" in result.metrics
     out = capsys.readouterr().out
     if as_json:
@@ -207,6 +207,24 @@ def test_a_dry_run_tells_the_cost_and_leaves_nothing(
         assert "22 pictures an epoch / (batch_size 4 x accumulation 2 = 8) = 3 optimizer steps" in out
         assert "s a step" in out
         assert "nothing was written" in out
+
+
+def test_a_dry_run_measures_a_step_that_is_warm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first step takes 0.4 s longer; no epoch is. A step may have 40 pictures, and 22 are there."""
+
+    class Cold(LineTask):
+        def train_batches(self, epoch: int, index_batches: Any, runtime: Any) -> Any:
+            time.sleep(0.4)
+            assert [len(batch) for batch in index_batches] == [40, 40]
+            assert all(0 <= i < 22 for batch in index_batches for i in batch)
+            return super().train_batches(epoch, index_batches, runtime)
+
+    config = line_config(tmp_path, data__batch_size=40)
+    run_training(config, task_factory=Cold, dry_run=True, json=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["first_step_s"] > 0.4
+    assert facts["step_s"] < 0.2
+    assert facts["total_s"] < 0.4 * facts["epochs"]
 
 
 def test_a_dry_run_finds_a_wrong_monitored_metric(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import logging
 import math
 from typing import Any
 
@@ -19,15 +18,21 @@ from pycocotools.cocoeval import COCOeval
 
 from cabruca.metrics.detection import _found, _truth, detection_metrics
 from cabruca.metrics.records import PictureRecord, picture_records, rle_of_crop
+from cabruca.metrics.survey import Least
 from cabruca.structures import Prediction, Sample, collate
 
 NAMES = ("cacao_tree", "shade_tree")
 BOTH = frozenset({1, 2})
 
 
-def record(sample: Sample, found: Prediction, cap: int = 300) -> PictureRecord:
+def record(sample: Sample, found: Prediction, cap: int = 300, score_threshold: Least = 0.0) -> PictureRecord:
     return picture_records(
-        collate([sample]), [found], num_semantic_classes=6, min_visible_share=0.3, max_detections=cap
+        collate([sample]),
+        [found],
+        num_semantic_classes=6,
+        min_visible_share=0.3,
+        max_detections=cap,
+        score_threshold=score_threshold,
     )[0]
 
 
@@ -122,11 +127,26 @@ def test_a_crown_known_by_its_box_neither_rewards_nor_punishes_a_mask() -> None:
     assert metrics["bbox_mAP"] == pytest.approx(1.0)
 
 
-def test_reaching_the_cap_is_said(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("cap", "score", "threshold", "said"),
+    [
+        (2, 0.9, 0.5, True),
+        (3, 0.9, 0.5, False),
+        (2, 0.9, (0.0, 0.5, 0.95), False),  # one of the two counts
+        (2, 0.33, 0.5, False),  # an untrained network: as many as the cap allows, none sure
+    ],
+)
+def test_the_cap_is_reached_by_crowns_that_count(cap: int, score: float, threshold: Least, said: bool) -> None:
     sample = drawn_sample([(40, 40, 14, 1), (90, 80, 20, 2)])
-    with caplog.at_level(logging.WARNING, "cabruca"):
-        detection_metrics([record(sample, perfect(sample), cap=2)], NAMES, max_detections=2, mask_labels=BOTH)
-    assert "1 of 1 pictures reach validation.max_detections: 2" in caplog.text
+    assert record(sample, perfect(sample, score=score), cap, score_threshold=threshold).at_cap is said
+
+
+def test_a_network_that_calls_everything_a_crown_needs_no_larger_cap() -> None:
+    """Five that are sure, two in the truth."""
+    sample = drawn_sample([(40, 40, 14, 1), (90, 80, 20, 2)])
+    wild = perfect(drawn_sample([(20.0 + 20 * k, 60.0, 8.0, 1) for k in range(5)]))
+    assert not record(sample, wild, 5, score_threshold=0.5).at_cap
+    assert record(sample, wild, 4, score_threshold=0.5).at_cap, "half of the cap is there: some may be missing"
 
 
 def test_run_lengths_equal_the_oracle() -> None:

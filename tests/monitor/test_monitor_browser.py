@@ -238,6 +238,7 @@ def test_other_sites_and_other_host_names_are_refused(tmp_path: Path) -> None:
 
 def test_an_empty_folder_becomes_a_page_of_runs_by_itself(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
+    outputs.mkdir()
     server = Server(outputs, tmp_path / "server.log")
     browser = Browser(server)
     try:

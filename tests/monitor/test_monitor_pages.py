@@ -77,7 +77,9 @@ def test_curves_are_smoothed_drawn_over_time_and_their_best_is_starred(open_page
     assert sum(abs(np.diff(smooth))) < 0.5 * sum(abs(np.diff(rough)))
     for axis, title, end in (("step", "optimizer step", 24.0), ("time", "minutes", 23.0)):
         app.segmented_control(key="axis of run").set_value(axis).run()
-        assert figures(app)[0]["layout"]["xaxis"]["title"]["text"] == title
+        layout = figures(app)[0]["layout"]
+        assert layout["xaxis"]["title"]["text"] == title
+        assert (layout["legend"]["yanchor"], layout["legend"]["y"] > 1) == ("bottom", True), "the title lies below"
         assert values(lines(app)["train/total_loss"], "x")[-1] == pytest.approx(end)
 
 

@@ -113,6 +113,22 @@ def test_a_taken_port_and_a_file_are_one_line(started: list[Any], tmp_path: Path
     assert started == []
 
 
+def test_a_mistyped_folder_is_refused_and_one_without_runs_is_not(
+    started: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("monitor", "--outputs", "ouptuts", "--port", free_port())
+    assert result.exit_code == 2
+    assert "--outputs ouptuts is not there; correct it, make it (mkdir) " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert started == []
+    (tmp_path / "empty").mkdir()
+    for words in (["--outputs", "empty"], [], ["--outputs", "./outputs"]):
+        assert run("monitor", *words, "--port", free_port()).exit_code == 0
+    folders = [Path(environment["CABRUCA_MONITOR_OUTPUTS"]).name for _, environment in started]
+    assert folders == ["empty", "outputs", "outputs"]
+
+
 def test_ui_starts_each_on_the_right_store(started: list[Any], tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").touch()
     events = tmp_path / "one" / "tensorboard"

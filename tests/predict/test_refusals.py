@@ -120,7 +120,10 @@ def test_a_checkpoint_that_lacks_heads(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no instance head, so it finds no crowns"):
         check_heads(plan, ("semantic",))
     check_heads(plan, ("instance", "density"))
-    assert plan.notes == ["the checkpoint has no semantic head: canopy and shade cover stay empty"]
+    assert plan.notes == [
+        "the checkpoint has no semantic head: canopy and shade cover of the map stay empty (cabruca report "
+        "takes them off the crowns)"
+    ]
     boxes = dataclasses.replace(plan, facts=TrainingFacts(land_cover=False), notes=[])
     check_heads(boxes, ("instance", "semantic", "density"))
     (said,) = boxes.notes

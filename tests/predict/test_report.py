@@ -76,7 +76,23 @@ def test_cover_without_land_cover_is_that_of_the_crowns(tmp_path: Path) -> None:
         path = write_map(tmp_path / f"{name}.gpkg", TREES, canopy=None, shade=None, grid=grid)
         values = report(path, "grid:1ha", tmp_path / f"{name}.html").whole.values
         assert values["shade_cover"] == pytest.approx(shade / 10_000, rel=1e-6)
+        assert "of the union of the crowns (the map has none" in (tmp_path / f"{name}.html").read_text()
         assert shade / 10_000 < values["canopy_cover"] < area / 10_000
+
+
+def test_the_page_says_scores_and_cover_for_people_and_the_csv_plain_numbers(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "a.gpkg", TREES, score='{"cacao_tree": 0.4200000000000001, "shade_tree": 0.5}')
+    done = report(path, "grid:1ha", tmp_path / "a.html")
+    page = done.files[0].read_text()
+    assert "cacao tree 0.42 or more, shade tree 0.5 or more" in page
+    assert "of the land cover that the network saw<" in page
+    (row,) = csv.DictReader(done.files[1].open(encoding="utf-8"))
+    assert row["shade_cover"] == "0.25"
+    assert max(len(value) for value in row.values()) <= 16
+    assert float(row["clark_evans"]) == pytest.approx(done.plots[0].values["clark_evans"], rel=1e-9)
+    for score, said in (('{"a": 0.5, "b": 0.5}', ">0.5 or more<"), ("by hand", ">by hand<")):
+        other = write_map(tmp_path / f"{said[1]}.gpkg", TREES, score=score)
+        assert said in report(other, "grid:1ha", tmp_path / "b.html").files[0].read_text()
 
 
 def test_ground_that_is_unknown_is_left_out_once(tmp_path: Path) -> None:
@@ -257,7 +273,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as done:
         main(["report", str(path), "--plots", "grid:1ha", "--out", str(tmp_path / "r.html")])
     assert done.value.code == 0
-    assert "384 cacao and 16 shade trees on 1.00 ha, 1 plots" in capsys.readouterr().out
+    assert "384 cacao and 16 shade trees on 1.00 ha, 1 plot\n" in capsys.readouterr().out
 
 
 def test_no_network_is_imported() -> None:

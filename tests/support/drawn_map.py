@@ -52,6 +52,7 @@ def write_map(
     shade: float | None = 0.25,
     grid: bool = True,
     gsd_m: float = 0.1,
+    score: str | None = None,
 ) -> Path:
     """A square of `side` metres with these trees (coordinates from its lower left corner), cut into windows of `tile`.
 
@@ -80,6 +81,7 @@ def write_map(
         **{"gsd_m": np.array([gsd_m]), "area_ha": np.array([side**2 / 10_000])},
         "checkpoint": np.array(["checkpoint_best.pth"], dtype=object),
     }
+    plots |= {} if score is None else {"score": np.array([score], dtype=object)}
     write_layer(path, "plots", [placed(shapely.box(0, 0, side, side))], plots, crs)
     if grid:
         _write_grid(path, trees, side=side, tile=tile, placed=placed, crs=crs, canopy=canopy, shade=shade)

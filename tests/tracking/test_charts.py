@@ -15,16 +15,16 @@ from run_helpers import LineTask, line_config
 from tracker_reading import mlflow_files, mlflow_runs, sqlite_uri, wandb_records
 
 from cabruca.config.schema import Config
-from cabruca.findings import ClassCurve, Findings
+from cabruca.findings import ClassCurve, Findings, rules
 from cabruca.run import run_training
-from cabruca.tracking.canvas import Sparingly
+from cabruca.tracking.canvas import Sparingly, head, headline, new_figure, note
 from cabruca.tracking.charting import Charts, read_findings, write_charts
 from cabruca.tracking.charts import CHARTS
 from cabruca.tracking.guarded import Guarded
 from cabruca.tracking.plots import ResultsPlot, draw
 from cabruca.tracking.run_dir import RunDir
 from cabruca.tracking.trackers import trackers_of
-from cabruca.train.protocols import Record, RunInfo, Validation
+from cabruca.train.protocols import Record, RunInfo, TrainResult, Validation
 
 INFO = RunInfo(9, 3, 4, 4, "cpu", "fp32", 10, 0, 0, {})
 
@@ -69,6 +69,45 @@ def test_each_chart_changes_with_what_was_found(name: str) -> None:
     assert colours(one) > 50
     other = dataclasses.replace(findings(7), diameters=np.array([[4.0, 4.5], [6.0, 9.0]]))
     assert CHARTS[name](other, "a") != one
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("count_scatter", "from a score of 0.5 on; a tree in two pictures counts in both"),
+        ("confusion", "from a score of 0.5 on; each counts once"),
+        ("diameter_scatter", "from a score of 0.5 on, each once"),
+        ("pr_curve", "those cut by its edge too, picture by picture; found ones of any score"),
+        ("f1_curve", "those cut by its edge too, picture by picture; found ones of any score"),
+    ],
+)
+def test_each_chart_says_what_it_counts(name: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Their sums differ where pictures overlap or cut crowns."""
+    said: list[str] = []
+    monkeypatch.setattr("cabruca.tracking.charts.note", lambda _, text: said.append(text))
+    CHARTS[name](findings(), "a")
+    (line,) = said
+    assert told in line
+    monkeypatch.undo()
+    write_charts(tmp_path, findings(), "a")
+    assert line in json.loads((tmp_path / "findings.json").read_text())["rules"].values()
+    own = rules(dataclasses.replace(findings(), score_threshold=(0.5, 0.25, 0.75)))
+    assert "scores of 0.25 and 0.75 on" in own["counts"]
+
+
+@pytest.mark.parametrize("draw_line", [headline, note])
+@pytest.mark.parametrize("text", ["short", "a" * 60 + "   epoch 12, val/segm_mAP_50/cacao_tree 0.8213", "n" * 120])
+def test_a_line_of_any_length_stays_in_its_picture(draw_line: Any, text: str) -> None:
+    figure, (axes,) = new_figure(1, size=(6.4, 5.0))
+    head(axes, "crowns")
+    draw_line(figure, text)
+    figure.canvas.draw()
+    (shown,) = [figure._suptitle] if draw_line is headline else figure.texts
+    assert shown.get_text().replace("\n", "   ") == text
+    box = shown.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert draw_line is note or box.y0 > axes.title.get_window_extent().y1 - 2
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -125,6 +164,39 @@ def test_a_resumed_run_knows_the_best_before_unless_it_makes_it_again(tmp_path: 
     assert found["epoch"] == drawn
 
 
+END = TrainResult("finished", 2, 2, 0.6, 1, {}, "")
+
+
+@pytest.mark.parametrize(
+    ("end", "best", "said"),
+    [
+        (END, 1, True),
+        (END, 2, False),
+        (dataclasses.replace(END, state="stopped"), 1, False),
+        (dataclasses.replace(END, state="interrupted"), 1, False),
+        (None, 1, False),
+    ],
+)
+def test_a_cap_that_is_reached_is_said_once_at_the_end_and_of_the_best(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, end: TrainResult | None, best: int, said: bool
+) -> None:
+    """The first of two validations reached it."""
+    charts = Charts(RunDir(tmp_path / "a"), line_config(tmp_path, validation__max_detections=7))
+    charts.on_start(INFO)
+    for epoch in (1, 2):
+        full = ("12:512:0", "9:0:0") if epoch == 1 else ()
+        own = dataclasses.replace(findings(epoch), full=full)
+        value = 0.6 if epoch == best else 0.4
+        charts.on_validation(Record(epoch, epoch, {"val/mAP_50": value}, findings=own))
+    assert not caplog.records
+    charts.on_end(end, None)
+    told = (
+        "validation.max_detections is 7, and in 2 pictures or windows as many crowns count (first: picture 12 from x "
+        "0, y 512 px on): crowns may be missing; raise it"
+    )
+    assert [r.getMessage() for r in caplog.records] == [told] * said
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"findings": {}}', '{"findings": null, "epoch": "x"}'])
 def test_half_a_findings_file_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "findings.json").write_text(text)
@@ -145,6 +217,18 @@ def test_results_png_is_rewritten_each_epoch_and_knows_those_before(tmp_path: Pa
     assert seen[0] != seen[1]
     whole = {"epoch": [1, 2, 3], "train/total_loss": [2.0, 1.0, 2 / 3], "val/mAP_50": [None, 0.2, 0.1 * 3]}
     assert seen[1] == draw(whole, "val/mAP_50", title="a")
+
+
+@pytest.mark.parametrize("rates", [[6.66e-5, 6.70e-5, 6.72e-5], [2e-3, 1e-3, 5e-4], [3e-4, 3e-4, 3e-4]])
+def test_labels_of_a_narrow_axis_differ(rates: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr("cabruca.tracking.plots.png", lambda figure: figures.append(figure) or b"")
+    draw({"epoch": [1, 2, 3], "lr/heads": rates}, "val/mAP_50")
+    (axes,) = [one for one in figures[0].axes if one.get_title(loc="left").startswith("learning rate, in 1e")]
+    figures[0].canvas.draw()
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(set(labels)) == len(labels) > 2
+    assert min(label.get_window_extent().x0 for label in axes.get_yticklabels()) >= 0, "none is cut"
 
 
 def test_drawing_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

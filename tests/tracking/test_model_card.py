@@ -99,6 +99,28 @@ def test_a_run_that_has_begun_says_that_nothing_is_known_yet(tmp_path: Path, con
     assert "nan" not in body.lower().replace("finance", "")
 
 
+@pytest.mark.parametrize(
+    ("seen", "target", "said"),
+    [
+        (0.0312345, None, "0.0312 m a pixel, the median of the training pictures, as their georeference says"),
+        (0.1, 0.1, "as the pictures' georeference says; resampled to 0.1 m"),
+        (None, None, "known neither from the annotation files nor from the pictures"),
+    ],
+)
+def test_the_resolution_comes_from_the_pictures_where_the_files_do_not_state_it(
+    tmp_path: Path, config: Config, seen: float | None, target: float | None, said: str
+) -> None:
+    bare = {**COCO, "images": [{"id": 1}, {"id": 2}, {"id": 3}]}
+    (tmp_path / "coco.json").write_text(json.dumps(bare))
+    run = RunDir(tmp_path / "begun")
+    run.path.mkdir()
+    data = config.data.model_copy(update={"target_gsd_m": target})
+    write_card(run, config.model_copy(update={"data": data}), {"data": {"gsd_m": seen}})
+    _, body = split(run.model_card.read_text(encoding="utf-8"))
+    assert f"- ground sampling distance: {said}\n" in body
+    assert "pip install cabruca\n" not in body, "no index has it"
+
+
 def test_a_test_that_is_still_to_come_is_not_denied(tmp_path: Path, config: Config) -> None:
     run = RunDir(tmp_path / "begun")
     run.path.mkdir()

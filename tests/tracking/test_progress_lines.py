@@ -188,5 +188,5 @@ def test_durations_are_short(seconds: float, text: str) -> None:
 
 def test_the_arithmetic_is_told() -> None:
     assert arithmetic(_info(resumed=2)) == (
-        "100 epochs x 9 steps of 8 pictures (4 x 2), 12.34 M parameters, cuda bf16, going on after epoch 2 (step 18)"
+        "100 epochs x 9 steps of 8 pictures (4 x 2), 12.34 M parameters, cuda bf16, from step 18 on"
     )

@@ -121,8 +121,8 @@ def test_a_dry_run_takes_the_costliest_step_and_reckons_the_others_by_it(
             return super().losses(model, batch)
 
     run_training(config, task_factory=Seen, quiet=True, dry_run=True)
-    assert asked == [(2, 1)]
-    assert learnt == [True]
+    assert asked == [(2, 2)]
+    assert learnt == [True, True]
     assert "s a step (192 px tiles, the largest, nothing frozen, without torch.compile)," in capsys.readouterr().out
     run_training(config, task_factory=Seen, quiet=True, dry_run=True, json=True)
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])

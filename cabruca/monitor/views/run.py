@@ -17,6 +17,9 @@ from cabruca.monitor.runs import RunFacts
 from cabruca.monitor.views import pictures
 from cabruca.tracking.run_dir import RunDir
 
+FITS = 14
+"""Characters of a value that its card shows on a narrow screen; longer ones are told whole beside the label."""
+
 VIEWS = ("Curves", "System", "Pictures", "Configuration", "Environment", "Log")
 
 
@@ -89,7 +92,7 @@ def _head(facts: RunFacts) -> None:
         ("Size", look.size(facts.bytes)),
     )
     for column, (label, value) in zip(st.columns([1.7, 1, 1, 1.3, 1]), values, strict=True):
-        column.metric(label, value, border=True)
+        column.metric(label, value, border=True, help=look.plain(value) if len(value) > FITS else None)
 
 
 def _curves(

@@ -118,6 +118,7 @@ def _columns() -> dict[str, Any]:
         "best": column.NumberColumn(format="%.4f"),
         "done": column.ProgressColumn(min_value=0, max_value=1, format="percent", width="small"),
         "tags": column.ListColumn(width="small"),
+        "note": column.TextColumn(width="large"),
     }
 
 

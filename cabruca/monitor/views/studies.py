@@ -17,6 +17,7 @@ from cabruca.monitor.study_figures import STATES, rung_bars, trial_curves, trial
 from cabruca.tracking.short import short_number
 from cabruca.tracking.study_state import ENDED
 from cabruca.tracking.study_tables import epochs, parameter_value
+from cabruca.words import counted
 
 VIEWS = ("Overview", "Curves", "Optuna", "Failed trials", "Repeats")
 
@@ -97,8 +98,9 @@ def _overview(found: StudyLook) -> None:
         return
     st.subheader("Leaderboard")
     st.caption(f"Best first; of at most {epochs(found.study.max_epochs)} a trial. A click on a head sorts by it.")
-    numbers = {metric: st.column_config.NumberColumn(format="%.4f") for metric in found.study.metrics}
-    st.dataframe(_styled(rows), hide_index=True, column_config=numbers, height=min(36 + 35 * len(rows), 460))
+    shown: dict[str, Any] = {metric: st.column_config.NumberColumn(format="%.4f") for metric in found.study.metrics}
+    shown["why it ended"] = st.column_config.TextColumn(width="large")  # a sentence
+    st.dataframe(_styled(rows), hide_index=True, column_config=shown, height=min(36 + 35 * len(rows), 460))
     left, right = st.columns(2)
     with left.container(border=True):
         st.markdown("**Trials by state**")
@@ -168,7 +170,7 @@ def _failed(found: StudyLook) -> None:
             f"Trial {one.trial}: {look.plain(one.reason)}", icon=":material/error:", expanded=len(failed) == 1
         ):
             memory = f", at most {one.memory}" if one.memory else ""
-            st.caption(f"Failed after {one.epoch} epochs{memory}.")
+            st.caption(f"Failed after {counted(one.epoch, 'epoch')}{memory}.")
             if one.differs:
                 table = [{"parameter": key, "its": a, "the best's": b} for key, (a, b) in one.differs.items()]
                 st.dataframe(table, hide_index=True)
