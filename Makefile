@@ -4,7 +4,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-gpu lint clean
+.PHONY: help demo test tests test-slow test-gpu lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,7 +18,11 @@ help:
 demo: $(STAMP)
 	$(BIN)/cabruca demo
 
-test: lint
+# lint and tests at the same time: mypy has one core, and the tests wait for workers now and then
+test: $(STAMP)
+	@$(MAKE) --no-print-directory -j2 lint tests
+
+tests: $(STAMP)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 test-slow: $(STAMP)

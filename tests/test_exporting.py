@@ -68,14 +68,14 @@ def test_onnx_gives_the_same_numbers_for_any_batch(made: Path, tmp_path: Path) -
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dense.onnx", "dense.onnx.json"]
     session = runtime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
     assert [o.name for o in session.get_outputs()] == ["semantic", "crown_diameter_px", "density"]
-    for n in (1, 2, 3, 5):
+    for n in (1, 3):
         check(session.run(None, {"image": images(n).numpy()}), of_the_network(made, images(n)))
 
 
 def test_torch_export_gives_the_same_numbers_for_any_batch(made: Path, tmp_path: Path) -> None:
     done = export(made, "torch-export", made.with_suffix(".pt2"), tile_size=SIZE)
     program = torch.export.load(done.path).module()
-    for n in (1, 2, 3, 5):
+    for n in (1, 3):
         with torch.no_grad():
             check([v.numpy() for v in program(images(n))], of_the_network(made, images(n)))
     assert is_intact(made)

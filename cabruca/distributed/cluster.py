@@ -33,6 +33,9 @@ QUIET = {
 CLOSED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Set to 0, every port of a cluster of our own is bound to 127.0.0.1, on Linux too."""
 
+ASKED_AT = "RAY_API_SERVER_ADDRESS"
+"""Where Ray asks for the state of a cluster."""
+
 ATTEMPTS = 3
 """Times that Ray's client is asked to connect: the process that the cluster forks for it sometimes crashes in gRPC."""
 
@@ -79,7 +82,8 @@ def cluster_for(config: Config) -> Iterator[Cluster]:
         except Exception as error:
             raise RunError(_refusal(address, error)) from error
     try:
-        yield _describe(ray, address)
+        with _asked_here(ray):
+            yield _describe(ray, address)
     finally:
         if not inside:
             ray.shutdown()
@@ -157,6 +161,30 @@ def _refusal(address: str | None, error: Exception) -> str:
             "RAY_AUTH_TOKEN_PATH"
         )
     return f"there is no Ray cluster at {address} ({reason}); start one with `ray start --head`, or leave --address out"
+
+
+@contextlib.contextmanager
+def _asked_here(ray: Any) -> Iterator[None]:
+    """Whoever asks for the state of "the cluster" asks the one we are connected to.
+
+    Ray Train's watchman over a run's resources does; left to himself, he looks into a file in which the machine's last
+    `ray start` wrote its address. Where that cluster is gone he waits for its answer, and every run ends half a minute
+    late; where it is alive it knows nothing of our run, and he goes home.
+    """
+    found = None
+    if not ray.util.client.ray.is_connected():
+        kv = importlib.import_module("ray.experimental.internal_kv")
+        found = kv._internal_kv_get(b"dashboard", namespace=b"dashboard")
+    before = os.environ.get(ASKED_AT)
+    if found:
+        os.environ[ASKED_AT] = f"http://{found.decode()}"
+    try:
+        yield
+    finally:
+        if found and before is None:
+            os.environ.pop(ASKED_AT, None)
+        elif found and before is not None:
+            os.environ[ASKED_AT] = before
 
 
 def _describe(ray: Any, address: str | None) -> Cluster:

@@ -6,6 +6,7 @@ reports are not what a run resumes from (that is the run's own folder), and a si
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import re
@@ -19,7 +20,7 @@ from typing import Any
 
 from cabruca import errors
 from cabruca.config.schema import Config
-from cabruca.distributed.cluster import all_resources, free_resources
+from cabruca.distributed.cluster import ASKED_AT, all_resources, free_resources
 from cabruca.distributed.desk import Desk, Failure
 from cabruca.distributed.mirror import opened
 from cabruca.distributed.preflight import check_fit
@@ -125,6 +126,8 @@ def _trainer(job: Job, team: Team, config: Config, name: str, scratch: str) -> A
     import ray.train.torch
 
     own: Any = ray.train  # its stubs are of the version before
+    internal: Any = importlib.import_module("ray.train.v2._internal.constants")
+    internal.ENV_VARS_TO_PROPAGATE.add(ASKED_AT)  # the watchman is a process of the cluster
     settings = config.distributed
     return ray.train.torch.TorchTrainer(
         work,

@@ -138,7 +138,7 @@ def test_quiet_check_says_what_must_be_mended(outputs: Path) -> None:
 
 def test_report_and_export_write_the_same_and_say_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = SimpleNamespace(values={"cacao_trees": 3.0, "shade_trees": 1.0, "area_ha": 0.5})
-    written = SimpleNamespace(whole=whole, plots=(), files=(tmp_path / "report.html",))
+    written = SimpleNamespace(whole=whole, plots=(), files=(tmp_path / "report.html",), warnings=())
     exported = SimpleNamespace(path="d.onnx", side="d.onnx.json", outputs=("semantic",), off=0.0, left_out={"a": "b"})
     asked: list[Any] = []
     monkeypatch.setattr("cabruca.predict.report.report", lambda *given, **more: asked.append((given, more)) or written)

@@ -127,7 +127,9 @@ with cluster_for(config_from_dict({"distributed": {"num_workers": 2}})) as clust
         code = urllib.request.urlopen(f"{cluster.dashboard}/api/train/v2/runs/v1", timeout=60).status
     except urllib.error.HTTPError as error:
         code = error.code
-    print(json.dumps({"code": code, "listening": [(c.laddr.ip, own[c.pid]) for c in listening]}))
+    asked = os.environ["RAY_API_SERVER_ADDRESS"] == cluster.dashboard
+ports = [(c.laddr.ip, own[c.pid]) for c in listening]
+print(json.dumps({"code": code, "listening": ports, "asked": asked, "after": os.environ.get("RAY_API_SERVER_ADDRESS")}))
 """
 
 
@@ -149,12 +151,14 @@ def test_no_port_of_ours_is_open_to_others(cluster: Cluster) -> None:
 def test_a_program_that_imported_ray_before_us_is_as_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_AUTH_MODE", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")  # of the user's own jobs
     done = subprocess.run([sys.executable, "-c", EARLY], check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["code"] in (401, 403)
     assert found["listening"]
     assert open_to_others(found["listening"]) == []
+    assert (found["asked"], found["after"]) == (True, "http://127.0.0.1:9")
 
 
 @pytest.mark.slow

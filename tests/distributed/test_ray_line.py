@@ -118,6 +118,7 @@ def test_an_error_that_comes_again_at_the_same_place_ends_the_run(tmp_path: Path
     assert "worker 1 failed: ZeroDivisionError: picture 7 is broken" in text
 
 
+@pytest.mark.slow  # tests/numerics/test_equivalence_line.py has it on ranks without Ray
 def test_a_worker_without_pictures_does_not_hang(tmp_path: Path) -> None:
     config = many(tmp_path, training__num_epochs=2)
     assert on_workers(config, task=FewPictures).step == 4

@@ -18,6 +18,7 @@ from cabruca.preparing import Recipe
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
+@pytest.mark.slow  # tests/numerics/test_equivalence_stages.py has it on ranks without Ray
 def test_all_ranks_shrink_where_one_runs_short(tmp_path: Path) -> None:
     """Eight pictures are two times four on two workers; the second has room for two."""
     config = many(tmp_path, training__num_epochs=2, training__on_oom="shrink", data__batch_size=8)

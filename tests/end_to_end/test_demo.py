@@ -25,11 +25,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_demo_writes_summary_and_pictures_and_says_what_next(
+def test_demo_writes_summary_and_pictures_and_says_what_next_and_one_that_has_not_learnt_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "FLOORS", dict.fromkeys(demo.FLOORS, 0.0))
-    assert demo.run_demo(tmp_path, seed=0, quiet=False, trials=0) == 0
+    with monkeypatch.context() as easy:
+        easy.setattr(demo, "FLOORS", dict.fromkeys(demo.FLOORS, 0.0))
+        assert demo.run_demo(tmp_path, seed=0, quiet=False, trials=0) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary) == {"epochs", "segm_mAP_50", "total_count_accuracy", "canopy_iou", "seconds"}
     assert summary["epochs"] == 2
@@ -47,18 +48,12 @@ def test_demo_writes_summary_and_pictures_and_says_what_next(
         assert paths
         assert all(Path(p).exists() for p in paths)
 
-
-@pytest.mark.usefixtures("small")
-def test_a_network_that_has_not_learnt_fails_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # a second demo beside the first, nothing is in its way
     assert demo.run_demo(tmp_path, seed=0, quiet=True, trials=0) == 1
     told = capsys.readouterr()
     assert "segm_mAP_50" in told.err
     assert "under the floor" in told.err
     assert "canopy_iou" in told.out, "the numbers are printed, also under --quiet"
-    again = demo.run_demo(
-        tmp_path, seed=0, quiet=True, trials=0
-    )  # a second demo beside the first, nothing is in its way
-    assert again == 1
     assert len(list(tmp_path.glob("cabruca_*"))) == 2
 
 
