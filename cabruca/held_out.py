@@ -32,12 +32,13 @@ KEY = "data.test_annotations"
 def wanted(config: Config) -> bool:
     """Whether a run ends with a test: `data.test_annotations` was set, or the file is there.
 
-    A configuration that gives every key is a resolved one (a checkpoint's), in which a default was set by nobody. An
-    empty name switches the test off: a study must not choose by the test set.
+    A configuration that gives every key of the data is a resolved one (a checkpoint's), in which a default was set by
+    nobody. An empty name switches the test off: a study must not choose by the test set.
     """
     if not config.data.test_annotations:
         return False
-    given, defaults = explicit_keys(config), dict(leaves())
+    given = explicit_keys(config)
+    defaults = {key: value for key, value in leaves() if key.startswith("data.")}
     asked = KEY in given and (given[KEY] != defaults[KEY] or not given.keys() >= defaults.keys())
     return asked or Path(config.data.test_annotations).is_file()
 

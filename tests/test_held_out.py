@@ -158,6 +158,8 @@ def test_who_wants_a_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not wanted(Config())
     assert wanted(config_from_dict(default))  # said, at the default value too
     assert not wanted(config_from_dict(Config().to_dict()))  # of a resolved file nobody said it
+    gone_on_with = config_from_dict(Config().to_dict()).model_copy(update={"distributed": Config().distributed})
+    assert not wanted(gone_on_with)  # its workers are those of the new command
     assert wanted(config_from_dict({**Config().to_dict(), "data": {"test_annotations": "mine.json"}}))
     (tmp_path / "data" / "annotations").mkdir(parents=True)
     (tmp_path / "data" / "annotations" / "test.json").touch()

@@ -18,11 +18,18 @@ def untold(run_dir: RunDir, known: int) -> Iterator[dict[str, Any]]:
     if newest is None:
         return
     saved = int((checkpoint.sidecar_of(newest) or {}).get("epoch") or 0)
-    for line in run_dir.metrics.read_text(encoding="utf-8").splitlines():
+    for line in _lines(run_dir):
         with contextlib.suppress(ValueError):  # torn by a kill
             row = json.loads(line)
             if "time/epoch_s" in row and known < row["epoch"] <= saved:
                 yield row
+
+
+def _lines(run_dir: RunDir) -> list[str]:
+    """Of the history; none of a run that was stopped before its first row."""
+    with contextlib.suppress(FileNotFoundError):
+        return run_dir.metrics.read_text(encoding="utf-8").splitlines()
+    return []
 
 
 def with_nan(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, float]:
@@ -36,7 +43,7 @@ def epoch_of(run_dir: RunDir, epoch: int) -> dict[str, float]:
     Raises:
         RunError: the run has no such epoch.
     """
-    for line in reversed(run_dir.metrics.read_text(encoding="utf-8").splitlines()):
+    for line in reversed(_lines(run_dir)):
         row = json.loads(line)
         if "time/epoch_s" in row and row["epoch"] == epoch:
             return {k: float(v) for k, v in row.items() if "/" in k and isinstance(v, int | float)}

@@ -171,9 +171,13 @@ def _identity(axes: Any, pairs: Floats | Ints) -> None:
 
 
 def _table(axes: Any, counts: Ints, rows: list[str], columns: list[str], title: str, *, percent: bool = False) -> None:
-    """Numbers in squares, shaded by their share of the row."""
+    """Numbers in squares, shaded by their share of the row; of crowns, the row of what is not there, which has no right
+    square, by its share of the largest row."""
     head(axes, title, "found", "truth")
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    rows_sum = counts.sum(axis=1, keepdims=True)
+    if not percent:
+        rows_sum[-1] = rows_sum.max()
+    share = counts / np.maximum(rows_sum, 1)
     axes.imshow(share, cmap="YlGn", vmin=0, vmax=1, aspect="auto")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

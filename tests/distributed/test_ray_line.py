@@ -98,7 +98,7 @@ def test_a_finished_run_is_lengthened(finished: tuple[Path, Seen], tmp_path: Pat
 
 
 def test_a_failing_rank_says_which_and_why(tmp_path: Path) -> None:
-    config = many(tmp_path)
+    config = many(tmp_path, distributed__max_failures=0)
     with pytest.raises(ConfigError, match=r"^worker 1: picture 7 is broken; mend it$"):
         on_workers(config, task=FailsOnRankOne)
     status = json.loads((tmp_path / "many" / "status.json").read_text())

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import shapely
 from drawn_map import lattice, write_layer, write_map
+from matplotlib.figure import Figure
 from shapely import affinity
 
 from cabruca.cli.main import main
@@ -20,6 +21,8 @@ from cabruca.errors import DataError
 from cabruca.ground import metres_per_degree
 from cabruca.metrics.bootstrap import ratio_interval
 from cabruca.metrics.spacing import neighbour_metrics
+from cabruca.predict import report_pictures
+from cabruca.predict.farm_map import read_farm
 from cabruca.predict.report import report
 
 TREES = lattice()
@@ -224,6 +227,18 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
+def test_the_largest_crowns_are_in_the_histogram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One tree of another class, larger than all others, as shade trees are."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(report_pictures, "_png", lambda figure: drawn.append(figure) or b"")
+    large = (50.0, 50.0, 14.0, "shade_tree")
+    farm = read_farm(write_map(tmp_path / "farm.gpkg", [*TREES, large]))
+    report_pictures.diameters(farm)
+    bars = [bar for bar in drawn[0].axes[0].patches if bar.get_height() > 0]
+    assert sum(bar.get_height() for bar in bars) == len(farm.trees) == len(TREES) + 1
+    assert any(bar.get_x() <= 14.0 <= bar.get_x() + bar.get_width() + 1e-6 for bar in bars)
+
+
 def test_a_map_without_crowns_is_reported(tmp_path: Path) -> None:
     path = write_map(tmp_path / "farm.gpkg", [])
     values = report(path, "grid:1ha", tmp_path / "r.html").whole.values
