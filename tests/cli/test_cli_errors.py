@@ -109,7 +109,11 @@ class OutOfMemoryError(RuntimeError):
         ],
         (CabrucaError("x; y"), 2, "x; y"),
         (TrainingDiverged("20 steps in a row were not finite; lower --lr"), 1, "20 steps in a row were not finite; "),
-        (KeyboardInterrupt(), 130, "interrupted before there was anything to save; start it again"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "interrupted at once; start it again, or go on with what was saved before (--resume auto, cabruca tune resume)",
+        ),
         (
             OSError(errno.ENOSPC, "No space left on device", "o/x.pth"),
             2,
