@@ -86,7 +86,7 @@ def _line_of(error: Exception) -> str | None:
         ctx = getattr(error, "ctx", None)
         line = error.format_message().rstrip(".") + (f"; see '{ctx.command_path} --help'" if ctx else "")
     elif isinstance(error, click.Abort):
-        line = "interrupted at once; start it again, or go on with what was saved before (--resume auto, cabruca tune resume)"
+        line = "interrupted; start it again, or go on with what was saved (--resume auto, cabruca tune resume)"
     elif isinstance(error, OSError) and error.errno in _FILE_TROUBLE:
         line = f"{error.filename or 'a file'}: {error.strerror}; free space, or mend the permissions"
     elif type(error).__name__ == "OutOfMemoryError":  # torch's; by name, because importing torch takes seconds

@@ -112,7 +112,7 @@ class OutOfMemoryError(RuntimeError):
         (
             KeyboardInterrupt(),
             130,
-            "interrupted at once; start it again, or go on with what was saved before (--resume auto, cabruca tune resume)",
+            "interrupted; start it again, or go on with what was saved (",
         ),
         (
             OSError(errno.ENOSPC, "No space left on device", "o/x.pth"),
